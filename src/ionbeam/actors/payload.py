@@ -1,0 +1,67 @@
+"""Opening a payload, whatever Arrow made it: IPC file, IPC stream or Parquet, told by its first bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ionbeam.errors import Refused
+
+PIECE_ROWS = 131_072
+_DAMAGE = (pa.ArrowInvalid, pa.ArrowIOError, pa.ArrowNotImplementedError, pa.ArrowKeyError, pa.ArrowTypeError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The schema and the rows of a payload, in pieces of bounded size. Raises Refused where it is damaged."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+
+def open_payload(file: pa.NativeFile, key: str) -> Payload:
+    """Raises Refused when the object is empty, truncated, or neither Arrow IPC nor Parquet."""
+    head = file.read(6)
+    file.seek(0)
+    if not head:
+        raise Refused(f"the payload {key} is empty: send an Arrow IPC file, also when it has zero rows")
+    try:
+        if head.startswith(b"PAR1"):
+            return _parquet(file, key)
+        if head == b"ARROW1":
+            reader = pa.ipc.open_file(file)
+            return Payload(reader.schema, _pieces(_from_file(reader), key))
+        stream = pa.ipc.open_stream(file)
+        return Payload(stream.schema, _pieces(iter(stream), key))
+    except _DAMAGE as error:
+        raise _refusal(key, error) from None
+
+
+def _parquet(file: pa.NativeFile, key: str) -> Payload:
+    import pyarrow.parquet as pq
+
+    parquet = pq.ParquetFile(file)
+    return Payload(parquet.schema_arrow, _pieces(parquet.iter_batches(PIECE_ROWS), key))
+
+
+def _from_file(reader: pa.ipc.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:
+    for place in range(reader.num_record_batches):
+        yield reader.get_batch(place)
+
+
+def _pieces(batches: Iterator[pa.RecordBatch], key: str) -> Iterator[pa.RecordBatch]:
+    try:
+        for batch in batches:
+            for start in range(0, len(batch), PIECE_ROWS):
+                yield batch.slice(start, PIECE_ROWS)
+    except _DAMAGE as error:
+        raise _refusal(key, error) from None
+
+
+def _refusal(key: str, error: Exception) -> Refused:
+    return Refused(
+        f"the payload {key} is neither whole Arrow IPC nor Parquet ({str(error)[:200]});"
+        " write it again and send it as a new command"
+    )

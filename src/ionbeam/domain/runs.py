@@ -1,0 +1,99 @@
+"""Merging runs that are each in order of time, in pieces of bounded size.
+
+The timestamp belongs to every identity, so rows of one identity never lie on both sides of a cut in time: each slice
+can be folded by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ionbeam.schemas.metadata import TIMESTAMP
+
+SAMPLES = 64
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run with the piece of it that is in hand; `rest` None: there is no more behind it."""
+
+    piece: pa.Table
+    rest: Iterator[pa.Table] | None
+
+    def times(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return self.piece.column(TIMESTAMP).to_numpy()
+
+    def fetch(self) -> None:
+        """Bring one more piece, if there is one."""
+        if self.rest is None:
+            return
+        following = next(self.rest, None)
+        if following is None:
+            self.rest = None
+        elif len(self.piece):
+            self.piece = pa.concat_tables([self.piece, following])
+        else:
+            self.piece = following
+
+    def take_before(self, cut: int | None) -> pa.Table:
+        count = len(self.piece) if cut is None else int(np.searchsorted(self.times(), cut))
+        taken, self.piece = self.piece.slice(0, count), self.piece.slice(count)
+        return taken
+
+
+def slices(runs: Iterable[Iterable[pa.Table]], limit: int) -> Iterator[list[pa.Table]]:
+    """Cut all runs at the same moments: for each slice of time the pieces that lie in it, in the order of `runs`.
+
+    A slice has about `limit` rows, more only where one moment has more. Slices come in order of time.
+    """
+    active = [_Run(pa.table({TIMESTAMP: pa.array([], pa.int64())}), iter(run)) for run in runs]
+    while True:
+        for run in active:
+            while run.rest is not None and not len(run.piece):
+                run.fetch()
+        active = [run for run in active if len(run.piece)]
+        if not active:
+            return
+        horizon = _horizon(active)
+        cut = _cut(active, horizon, limit)
+        pieces = [piece for run in active if len(piece := run.take_before(cut))]
+        if pieces:
+            yield pieces
+        else:
+            _more(active, horizon)
+
+
+def _horizon(active: list[_Run]) -> int | None:
+    """All rows before this moment are in hand; None: all rows are."""
+    last = [int(run.piece.column(TIMESTAMP)[-1].as_py()) for run in active if run.rest is not None]
+    return min(last) if last else None
+
+
+def _more(active: list[_Run], horizon: int | None) -> None:
+    """One moment fills the whole piece of some run: bring more of exactly those."""
+    for run in active:
+        if run.rest is not None and int(run.piece.column(TIMESTAMP)[-1].as_py()) == horizon:
+            run.fetch()
+
+
+def _cut(active: list[_Run], horizon: int | None, limit: int) -> int | None:
+    """A moment not after `horizon` with at most about `limit` rows before it."""
+    times = [run.times() for run in active]
+    ready = [len(t) if horizon is None else int(np.searchsorted(t, horizon)) for t in times]
+    if sum(ready) <= limit:
+        return horizon
+    samples: list[tuple[int, int]] = []
+    for values, count in zip(times, ready, strict=True):
+        stride = max(1, count // SAMPLES)
+        samples.extend((int(values[at]), min(stride, count - at)) for at in range(0, count, stride))
+    samples.sort()
+    first, weight = samples[0][0], 0
+    for at, rows in samples:
+        if weight + rows > limit and at > first:
+            return at
+        weight += rows
+    return horizon

@@ -1,0 +1,33 @@
+"""The process behind `actors.isolation`: reads a request, prepares one payload, answers, ends."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+
+from ionbeam.actors.isolation import Answer, Request
+from ionbeam.actors.prepare import prepare
+from ionbeam.config import Topology
+from ionbeam.errors import IonbeamError, PayloadMissing, Refused, Unavailable
+from ionbeam.node import open_stores
+from ionbeam.schemas.codec import decode, encode
+
+
+def main() -> None:
+    objects, store = open_stores(decode(sys.argv[1].encode(), Topology))
+    request = decode(sys.stdin.buffer.read(), Request)
+    try:
+        prepared = prepare(
+            request.command, request.issued_at, request.rules, objects, store, lambda: uuid.uuid4().hex
+        )
+        answer = Answer(prepared=prepared)
+    except (Refused, PayloadMissing, Unavailable) as error:
+        kinds = [kind.__name__ for kind in (Refused, PayloadMissing, Unavailable) if isinstance(error, kind)]
+        answer = Answer(error=kinds[0], text=str(error))
+    except IonbeamError as error:
+        answer = Answer(error="IonbeamError", text=str(error))
+    sys.stdout.buffer.write(encode(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""What ionbeam needs of a ledger: who was accepted, which windows have news, what was built.
+
+Each method is one atomic transition: it has happened as a whole when it returns, or not at all, and to ask for it
+again changes nothing. No transition looks at more than the ingestions and windows that it names or touches.
+All times are on the ledger's own clock, UTC; window starts are microseconds since the Unix epoch.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from ionbeam.domain.accounting import Counts, WindowCounts
+from ionbeam.domain.contract import Contract
+from ionbeam.ports.observations import Share
+from ionbeam.schemas.duration import Duration
+from ionbeam.schemas.messages import Claim, DataSetAvailableEvent
+from ionbeam.schemas.metadata import IngestionMetadata
+
+
+class Published(Struct, frozen=True, kw_only=True):
+    """A message that a decision causes: to be published to `exchange` once the decision stands."""
+
+    exchange: str
+    message_id: str
+    body: bytes
+
+
+class OutboxEntry(Struct, frozen=True, kw_only=True):
+    """What a decision causes: one journal record and any messages, relayed in the order of `number`."""
+
+    number: int
+    record: bytes
+    messages: tuple[Published, ...] = ()
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """What the ledger knows of a command id. `entry` is the outbox entry of its acceptance."""
+
+    accepted: bool
+    issued_at: datetime | None
+    digest: str | None = None
+    payload_location: str | None = None
+    entry: int | None = None
+
+
+class Acceptance(Struct, frozen=True, kw_only=True):
+    """All that is recorded when a command is accepted."""
+
+    id: str
+    metadata: IngestionMetadata
+    issued_at: datetime
+    digest: str
+    payload_location: str
+    quarantine_location: str | None
+    start_time: datetime
+    end_time: datetime
+    claims: tuple[Claim, ...]
+    replaces: tuple[str, ...]
+    counts: Counts
+    shares: tuple[Share, ...]
+    contract: Contract
+    contract_version: int
+    record: bytes
+    messages: tuple[Published, ...]
+
+
+class AcceptOutcome(Enum):
+    ACCEPTED = "accepted"
+    ALREADY = "already accepted"
+    CONTRACT_MOVED = "the contract changed since it was read: read it again"
+
+
+class Accepted(Struct, frozen=True):
+    outcome: AcceptOutcome
+    entry: int | None = None
+
+
+class WindowRules(Struct, frozen=True, kw_only=True):
+    """The operator's rules for the windows of a dataset."""
+
+    allow_incomplete: bool = False
+    min_rebuild_interval: Duration = Duration("PT0S")
+
+
+class Member(Struct, frozen=True, kw_only=True):
+    """An ingestion that has rows in a window, with its precedence and where its rows are."""
+
+    id: str
+    issued_at: datetime
+    metadata: IngestionMetadata
+    share: Share
+
+    @property
+    def precedence(self) -> tuple[datetime, str]:
+        return (self.issued_at, self.id)
+
+
+class Revision(Struct, frozen=True, kw_only=True):
+    """The current revision of a window."""
+
+    dataset: str
+    window_start: int
+    number: int
+    rows: int
+    content_hash: str
+    ingestion_set_hash: str
+    counts: WindowCounts
+    event: DataSetAvailableEvent
+    built_at: datetime
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """The right to build one window, held until `expires` unless renewed. `members` by ascending precedence."""
+
+    dataset: str
+    window_start: int
+    span: Duration
+    token: str
+    desired: int
+    expires: datetime
+    failures: int
+    contract: Contract
+    members: tuple[Member, ...]
+    current: Revision | None
+
+
+class BuildOutcome(Enum):
+    REVISED = "a new revision"
+    UNCHANGED = "the same content: no revision"
+    STALE = "the lease was lost: nothing recorded"
+
+
+class Built(Struct, frozen=True):
+    outcome: BuildOutcome
+    entry: int | None = None
+
+
+class IngestionState(Struct, frozen=True, kw_only=True):
+    """An accepted ingestion as the ledger keeps it."""
+
+    id: str
+    dataset: str
+    issued_at: datetime
+    accepted_at: datetime
+    replaced: bool
+    entered: bool
+    payload_location: str
+    quarantine_location: str | None
+    start_time: datetime
+    end_time: datetime
+    metadata: IngestionMetadata
+    claims: tuple[Claim, ...]
+    counts: Counts
+    shares: tuple[Share, ...]
+
+
+class WindowState(Struct, frozen=True, kw_only=True):
+    """A window as `status` and `audit` show it."""
+
+    dataset: str
+    window_start: int
+    span: Duration
+    desired: int
+    built: int
+    rows: int
+    covered: bool
+    missing: tuple[Claim, ...]
+    due: datetime | None
+    leased_until: datetime | None
+    failures: int
+    parked: str | None
+    current: Revision | None
+
+    @property
+    def pending(self) -> bool:
+        return self.desired != self.built
+
+
+class Unsettled(Struct, frozen=True, kw_only=True):
+    """Work that is under way: windows due, leased or about to be tried again; decisions still in an outbox."""
+
+    windows: int
+    decisions: int
+
+
+class Watch(Protocol):
+    """Opened before looking, so that no news between looking and waiting is missed."""
+
+    async def wait(self) -> None:
+        """Wait until there may be news since the watch was opened."""
+        ...
+
+
+class Ledger(Protocol):
+    def watch(self, topic: Literal["windows", "outbox"]) -> Watch:
+        """Watch the schedule of windows, or the outbox."""
+        ...
+
+    async def now(self) -> datetime: ...
+
+    # -- sources -----------------------------------------------------------------------------------------------
+    async def stamp(self) -> datetime:
+        """A moment for a command's `issued_at`: now, and later than every stamp given before."""
+        ...
+
+    async def recall(self, key: str) -> bytes | None:
+        """What was remembered under `key`."""
+        ...
+
+    async def remember(self, key: str, value: bytes) -> None: ...
+
+    # -- ingestion ---------------------------------------------------------------------------------------------
+    async def standing(self, command_id: str) -> Standing: ...
+
+    async def first_handed(self, command_id: str) -> datetime:
+        """The moment at which a command without `issued_at` was first handed to a node; recorded once."""
+        ...
+
+    async def contract(self, dataset: str) -> tuple[Contract | None, int]:
+        """The dataset's contract and its version (0: none yet)."""
+        ...
+
+    async def accept(self, acceptance: Acceptance) -> Accepted: ...
+
+    async def record(self, record: bytes, *messages: Published) -> int:
+        """Put a journal record (a refusal, an operator's action) into the outbox; its entry's number."""
+        ...
+
+    # -- coordination ------------------------------------------------------------------------------------------
+    async def enter(self, ingestion_id: str) -> list[int]:
+        """Let an accepted ingestion, its claims and its replacements take effect; the windows that its rows touch.
+
+        An ingestion that a later one replaces leaves its windows, or never enters them.
+        """
+        ...
+
+    async def retract(self, ingestion_id: str, record: bytes) -> int:
+        """Take an ingestion back, known or not yet known. The outbox entry's number."""
+        ...
+
+    async def reconsider(self) -> None:
+        """Judge all waiting windows by the rules that this node was started with."""
+        ...
+
+    # -- building ----------------------------------------------------------------------------------------------
+    async def lease(self, ttl: float) -> Lease | None:
+        """The window that has been due longest, if any is due and free, for `ttl` seconds."""
+        ...
+
+    async def renew(self, lease: Lease, ttl: float) -> bool:
+        """Keep the lease for `ttl` seconds more. False: it was lost, stop building."""
+        ...
+
+    async def built(
+        self, lease: Lease, revision: Revision, record: bytes, messages: tuple[Published, ...]
+    ) -> Built:
+        """Record what was built, if the lease still holds: compare-and-set on its token.
+
+        The same content as the current revision makes no revision and sends no `messages`; what was counted is
+        recorded all the same.
+        """
+        ...
+
+    async def failed(self, lease: Lease, reason: str, retry_in: float | None) -> None:
+        """The build failed: try again in `retry_in` seconds, or park the window (None)."""
+        ...
+
+    async def release(self, lease: Lease) -> None:
+        """Hand the window back unbuilt."""
+        ...
+
+    async def retry_windows(self, dataset: str | None, record: bytes) -> int:
+        """Free parked windows; how many."""
+        ...
+
+    async def next_due(self) -> datetime | None:
+        """When the next window becomes due; None when none is scheduled. May lie in the past."""
+        ...
+
+    async def unsettled(self) -> Unsettled: ...
+
+    # -- exports -----------------------------------------------------------------------------------------------
+    async def current(self, dataset: str, window_start: int) -> Revision | None: ...
+
+    # -- outbox ------------------------------------------------------------------------------------------------
+    async def outbox(self, limit: int) -> list[OutboxEntry]:
+        """This node's oldest entries (those of nodes that died included), in order."""
+        ...
+
+    async def clear(self, numbers: list[int], journal_cursor: str) -> None:
+        """These entries are in the journal and published."""
+        ...
+
+    async def pending(self, numbers: list[int]) -> set[int]:
+        """Which of these entries still wait in the outbox."""
+        ...
+
+    # -- looking -----------------------------------------------------------------------------------------------
+    async def ingestions(self, after: str | None, limit: int) -> list[IngestionState]:
+        """Accepted ingestions in the order of acceptance, a page at a time: those after id `after`."""
+        ...
+
+    async def windows(
+        self, dataset: str | None, after: tuple[str, int] | None, limit: int
+    ) -> list[WindowState]:
+        """Windows by dataset and start, a page at a time."""
+        ...
+
+    async def members(self, dataset: str, window_start: int) -> tuple[Member, ...]: ...
+
+    async def datasets(self) -> list[str]: ...
