@@ -34,15 +34,11 @@ def compact(xml: Path) -> str:
         names = {(target.text or "").strip() for target in alias.iter("entry_id")}
         unknown = names - units.keys()
         if unknown or not names:
-            raise ValueError(
-                f"{xml}: alias {alias.attrib['id']} names {sorted(unknown)}, which are no entries"
-            )
+            raise ValueError(f"{xml}: alias {alias.attrib['id']} names {sorted(unknown)}, which are no entries")
         aliases.setdefault(alias.attrib["id"].strip(), set()).update(names)
     header = f"# {version} {modified} {PUBLISHED.format(version=version)}"
     entries = [f"{name}\t{unit}" for name, unit in sorted(units.items())]
-    old = [
-        f"{name}\t{','.join(sorted(names))}" for name, names in sorted(aliases.items()) if name not in units
-    ]
+    old = [f"{name}\t{','.join(sorted(names))}" for name, names in sorted(aliases.items()) if name not in units]
     return "\n\n".join([header, "\n".join(entries), "\n".join(old)]) + "\n"
 
 
@@ -51,9 +47,7 @@ def _text(element: ElementTree.Element, child: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("xml", type=Path, help="the published cf-standard-name-table.xml")
     parser.add_argument("table", type=Path, help="the file to write")
     arguments = parser.parse_args()

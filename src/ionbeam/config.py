@@ -15,7 +15,6 @@ from ionbeam.schemas.codec import from_builtins
 from ionbeam.schemas.duration import Duration
 
 
-
 class NodeSettings(Struct, frozen=True, kw_only=True):
     """The node itself. Blocking work runs in at most `threads` threads; a drain takes at most `drain_timeout`."""
 
@@ -91,9 +90,9 @@ class Supervision(Struct, frozen=True, kw_only=True):
 
 
 class Memory(Struct, frozen=True, kw_only=True):
-    """How many rows a worker holds at once; about 250 bytes each."""
+    """How many rows a worker sorts at once; about 1 kB of memory each."""
 
-    chunk_rows: Annotated[int, Meta(ge=100, le=100_000_000)] = 1_000_000
+    chunk_rows: Annotated[int, Meta(ge=100, le=100_000_000)] = 262_144
 
 
 class Topology(Struct, frozen=True, kw_only=True):
@@ -134,7 +133,7 @@ def read_topology(path: Path) -> Topology:
 def check_topology(content: dict[str, Any]) -> Topology:
     """The topology that `content` describes. Raises TopologyError with every mistake, each with its key path."""
     problems: list[str] = []
-    topology = _struct(Topology, content, "", problems)
+    topology: Topology = _struct(Topology, content, "", problems)
     if not problems:
         problems.extend(_contradictions(topology))
     if problems:
@@ -162,7 +161,7 @@ def _struct(kind: type[Any], content: Any, path: str, problems: list[str]) -> An
 def _value(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
     if isinstance(kind, type) and issubclass(kind, Struct):
         return _struct(kind, value, path, problems)
-    arguments = getattr(kind, "__args__", ())
+    arguments: tuple[Any, ...] = getattr(kind, "__args__", ())
     if getattr(kind, "__origin__", None) is dict:
         if not isinstance(value, dict):
             problems.append(f"{path}: expected a table, got {_short(value)}")

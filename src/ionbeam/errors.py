@@ -1,17 +1,17 @@
 """Every exception that leaves ionbeam's public API.
 
-    IonbeamError
-    ├── Poison                 a message that can never succeed: straight to the dead letters
-    │   ├── MalformedMessage   it does not decode: names the path and the value
-    │   ├── Refused            it decodes, and asks for what is not allowed or not possible
-    │   └── ContractDisagreement   it contradicts the dataset's contract: names both sides
-    ├── PayloadMissing         the object is not there (yet): tried again, then a dead letter
-    ├── Unavailable            a port does not answer for now: the caller waits, nothing has failed
-    ├── TopologyError          what is wrong with a topology, all of it, by key path
-    ├── HomeError              a home folder that cannot be used, and why
-    ├── MessageTypeError       a message of the wrong type was put into a mailbox
-    ├── SettlementError        a delivery was settled twice or handed on while owned
-    └── NodeFailed             the restart budget is spent: the process must end
+IonbeamError
+├── Poison                 a message that can never succeed: straight to the dead letters
+│   ├── MalformedMessage   it does not decode: names the path and the value
+│   ├── Refused            it decodes, and asks for what is not allowed or not possible
+│   └── ContractDisagreement   it contradicts the dataset's contract: names both sides
+├── PayloadMissing         the object is not there (yet): tried again, then a dead letter
+├── Unavailable            a port does not answer for now: the caller waits, nothing has failed
+├── TopologyError          what is wrong with a topology, all of it, by key path
+├── HomeError              a home folder that cannot be used, and why
+├── MessageTypeError       a message of the wrong type was put into a mailbox
+├── SettlementError        a delivery was settled twice or handed on while owned
+└── NodeFailed             the restart budget is spent: the process must end
 """
 
 from __future__ import annotations

@@ -17,9 +17,7 @@ def main() -> None:
     objects, store = open_stores(decode(sys.argv[1].encode(), Topology))
     request = decode(sys.stdin.buffer.read(), Request)
     try:
-        prepared = prepare(
-            request.command, request.issued_at, request.rules, objects, store, lambda: uuid.uuid4().hex
-        )
+        prepared = prepare(request.command, request.issued_at, request.rules, objects, store, lambda: uuid.uuid4().hex)
         answer = Answer(prepared=prepared)
     except (Refused, PayloadMissing, Unavailable) as error:
         kinds = [kind.__name__ for kind in (Refused, PayloadMissing, Unavailable) if isinstance(error, kind)]

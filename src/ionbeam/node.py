@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random as chance
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import trio
 from msgspec import Struct
 
@@ -37,9 +39,10 @@ from ionbeam.actors.prepare import PrepareRules, prepare
 from ionbeam.actors.relay import Relay
 from ionbeam.client.client import Client
 from ionbeam.client.exporting import DatasetRevision, Exporter
-from ionbeam.config import ExporterSettings, StageSettings, Topology
+from ionbeam.config import ExporterSettings, StageSettings, Topology, read_topology
+from ionbeam.domain.windows import EPOCH
 from ionbeam.ports.broker import Broker, Consumer, Incoming
-from ionbeam.ports.ledger import Lease, Ledger, WindowRules
+from ionbeam.ports.ledger import Lease, Ledger, MailboxState, NodeState, WindowRules
 from ionbeam.ports.objects import ObjectStore
 from ionbeam.ports.observations import ObservationStore
 from ionbeam.ports.workers import Workers
@@ -51,6 +54,7 @@ from ionbeam.version import VERSION
 
 T = TypeVar("T")
 CATCH_UP_PAGE = 500
+REPORT_SECONDS = 2.0
 
 
 def utc_now() -> datetime:
@@ -67,7 +71,6 @@ class Ports:
     objects: ObjectStore
     workers: Workers
     session: str
-    closed: trio.Event = field(default_factory=trio.Event)
 
     def client(self) -> Client:
         return Client(broker=self.broker, ledger=self.ledger, objects=self.objects, workers=self.workers)
@@ -97,6 +100,19 @@ async def open_ports(topology: Topology, clock: Callable[[], datetime] = utc_now
         )
 
 
+@asynccontextmanager
+async def open_client(where: str | Path | Topology) -> AsyncIterator[Client]:
+    """See `ionbeam.open`."""
+    if isinstance(where, Topology):
+        topology = where
+    elif str(where).endswith(".toml"):
+        topology = read_topology(Path(where))
+    else:
+        topology = Topology(home=str(where))
+    async with open_ports(topology) as ports:
+        yield ports.client()
+
+
 def open_stores(topology: Topology) -> tuple[ObjectStore, ObservationStore]:
     """Blocking. The object store and the observation store of `topology`."""
     from ionbeam.backends.embedded.observations import SegmentStore
@@ -117,9 +133,7 @@ def window_rules(topology: Topology, dataset: str) -> WindowRules:
 
 def open_exporters(topology: Topology) -> list[Exporter]:
     """The exporters that `topology` enables."""
-    return [
-        _exporter(topology, name, settings) for name, settings in topology.exporters.items() if settings.enabled
-    ]
+    return [_exporter(topology, name, settings) for name, settings in topology.exporters.items() if settings.enabled]
 
 
 def _exporter(topology: Topology, name: str, settings: ExporterSettings) -> Exporter:
@@ -130,7 +144,7 @@ def _exporter(topology: Topology, name: str, settings: ExporterSettings) -> Expo
 
 
 class Stopped(Struct, frozen=True, kw_only=True):
-    """How a node ended. `returned` are the messages and windows that went back, `cut` the actors that were cancelled."""
+    """How a node ended: the messages and windows that went back, the actors that were cancelled."""
 
     clean: bool
     cut: tuple[str, ...] = ()
@@ -169,6 +183,7 @@ class Node:
         self._told = on_settled
         self._returned: list[str] = []
         self._draining = False
+        self._reporting_ends = trio.Event()
         self.mailboxes: list[Mailbox[Any]] = []
         self._supervisor = Supervisor(
             self._children(exporters),
@@ -195,9 +210,7 @@ class Node:
             deadline = self.topology.node.drain_timeout.microseconds / 1e6
         drained = await self._supervisor.drain(deadline)
         await self._give_back_rest()
-        return Stopped(
-            clean=drained.clean and not self._returned, cut=drained.cut, returned=tuple(self._returned)
-        )
+        return Stopped(clean=drained.clean and not self._returned, cut=drained.cut, returned=tuple(self._returned))
 
     async def idle(self, look_again: float = 0.25) -> None:
         """Return when nothing is left to do: no message unsettled, no window due, nothing in an outbox."""
@@ -228,7 +241,10 @@ class Node:
         """In the order in which they start; they stop in reverse, so that the last stage runs dry last."""
         self._exporter_queues = [routes.exporter_queue(exporter.name) for exporter in exporters]
         stopping = trio.Event()
-        children = [Child("relay", partial(self._relay.run, stopping), stopping.set)]
+        children = [
+            Child("reports", self._report, self._reporting_ends.set),
+            Child("relay", partial(self._relay.run, stopping), stopping.set),
+        ]
         for exporter in exporters:
             children += self._export_stage(exporter)
         return [*children, *self._build_stage(), *self._coordinate_stage(), *self._ingest_stage()]
@@ -296,6 +312,7 @@ class Node:
                 self._prepare,
                 self._relay,
                 self.ports.workers,
+                max_future=self.topology.rules.max_future,
                 cf_refuses=self.topology.rules.cf == "refuse",
             )
 
@@ -341,9 +358,7 @@ class Node:
 
     # -- what the wiring calls -------------------------------------------------------------------------------------
     async def _prepare_here(self, command: IngestDataCommand, issued_at: datetime, suspect: bool) -> Any:
-        rules = PrepareRules(
-            max_future=self.topology.rules.max_future, chunk_rows=self.topology.memory.chunk_rows
-        )
+        rules = PrepareRules(max_future=self.topology.rules.max_future, chunk_rows=self.topology.memory.chunk_rows)
         if suspect:
             return await prepare_apart(isolated_command(self.topology), command, issued_at, rules)
         return await self.ports.workers.run(
@@ -382,10 +397,25 @@ class Node:
             message=incoming.body.decode("utf-8", errors="backslashreplace"),
         )
         now = await self._ledger.now()
-        entry = await self._ledger.record(
-            record("refused", f"{incoming.message_id}/{incoming.attempt}", now, refused)
-        )
+        entry = await self._ledger.record(record("refused", f"{incoming.message_id}/{incoming.attempt}", now, refused))
         await self._relay.confirmed(entry)
+
+    async def _report(self) -> None:
+        """Tell the ledger how the mailboxes are, now and then, when that has changed."""
+        told: NodeState | None = None
+        while not self._reporting_ends.is_set():
+            state = NodeState(
+                session=self.ports.session,
+                name=self.topology.node.name,
+                pid=os.getpid(),
+                seen=EPOCH,
+                mailboxes=tuple(_mailbox_state(mailbox) for mailbox in self.mailboxes),
+            )
+            if state != told:
+                await self._ledger.report(msgspec.structs.replace(state, seen=await self._ledger.now()))
+                told = state
+            with trio.move_on_after(REPORT_SECONDS):
+                await self._reporting_ends.wait()
 
     async def _rules_in_force(self) -> bytes:
         rules, windows = self.topology.rules, self.topology.windows
@@ -413,6 +443,11 @@ def _workers(
     return [Child(f"{stage}-{number + 1}", work, mailbox.close, restart=False) for number in range(settings.workers)]
 
 
+def _mailbox_state(mailbox: Mailbox[Any]) -> MailboxState:
+    numbers = mailbox.statistics()
+    return MailboxState(name=numbers.name, waiting=numbers.waiting, capacity=numbers.capacity)
+
+
 async def _in_thread(function: Callable[..., None], *args: object) -> None:
     # An exporter may hang: its thread is left behind when the node must end.
     await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
@@ -425,5 +460,3 @@ def _token() -> str:
 def isolated_command(topology: Topology) -> list[str]:
     """The command line of a process that prepares one payload and ends."""
     return [sys.executable, "-m", "ionbeam.isolated", encode(topology).decode()]
-
-

@@ -8,6 +8,7 @@ from typing import Protocol
 import pytest
 import trio
 import trio.testing
+
 from ionbeam.errors import SettlementError
 from ionbeam.ports.broker import Broker, Incoming, QueueDepth
 
@@ -43,7 +44,7 @@ async def depth(broker: Broker, queue: str = Q) -> QueueDepth:
 
 class BrokerContract:
     async def test_a_published_message_arrives_in_every_bound_queue(self, world: World) -> None:
-        """Each queue of an exchange gets its own copy; queues of other exchanges and unbound names get none."""
+        """Each queue of an exchange gets its own copy; queues of other exchanges get none."""
         async with world.open() as broker:
             assert await broker.bind("a", X) is True
             assert await broker.bind("b", X) is True
@@ -232,7 +233,7 @@ class BrokerContract:
                 await broker.ack(first)
 
     async def test_what_was_taken_ahead_goes_back(self, world: World) -> None:
-        """On leaving consume, messages taken and never handed out are free for others, their attempt unspent."""
+        """On leaving consume, what was taken and never handed out is free for others, the attempt unspent."""
         async with world.open() as broker:
             for number in range(4):
                 await broker.publish_to(Q, f"m{number}", b"")
@@ -259,6 +260,23 @@ class BrokerContract:
                     await one.publish(X, "m1", b"")
             assert got[0].message_id == "m1"
 
+    async def test_giving_back_wakes_a_waiting_consumer(self, world: World) -> None:
+        """A consumer that waits on an empty queue gets what another node gives back."""
+        async with world.open() as one, world.open() as two:
+            await one.publish_to(Q, "m1", b"")
+            held = await received(one)
+            got: list[Incoming] = []
+
+            async def wait() -> None:
+                got.append(await received(two))
+
+            with trio.fail_after(20):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(wait)
+                    await trio.testing.wait_all_tasks_blocked()
+                    assert await one.give_back(held)
+            assert got[0].message_id == "m1"
+
     async def test_cancelling_receive_loses_nothing(self, world: World) -> None:
         """Whenever a receive is cancelled, each message is either handed out or still in the queue."""
         async with world.open() as broker:
@@ -279,7 +297,7 @@ class BrokerContract:
             assert (found.ready, found.taken) == (8 - len(got), 0)
 
     async def test_a_dead_node_gives_its_messages_up_as_suspect(self, world: World) -> None:
-        """What a killed node held is handed out again: suspect, the attempt spent, the death in its history."""
+        """What a killed node held comes again: suspect, the attempt spent, the death in its history."""
         async with world.open() as survivor:
             async with world.open() as victim:
                 await victim.publish_to(Q, "m1", b"")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 import trio
+
 from ionbeam.errors import IonbeamError, PayloadMissing, Refused
 from ionbeam.ports.objects import ObjectStore
 
@@ -112,7 +113,7 @@ class ObjectStoreContract:
         assert await open_store().get("a/b") == b"3"
 
     async def test_listing_is_in_order_and_below_a_folder(self, open_store: OpenStore) -> None:
-        """All keys below the folder, sorted as whole strings; a name that merely begins alike is not below."""
+        """All keys below the folder, sorted as whole strings; a name that begins alike is not below."""
         store = open_store()
         names = ["a/b/c", "a-b", "a/b-c", "a/b.c", "a/b/d", "a", "ab/x", "a0"]
         names.remove("a")

@@ -1,16 +1,16 @@
-"""Local folders and memory keep the object store's contract; what only a folder can get wrong stands below."""
+"""Local folders and memory keep the object store's contract; what only a folder can get wrong is below."""
 
 from __future__ import annotations
 
 import errno
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import trio
+
 from ionbeam.backends.objects import LocalObjects, MemoryObjects
 from ionbeam.backends.workers import ThreadWorkers
 from ionbeam.errors import IonbeamError, Unavailable
@@ -40,10 +40,11 @@ async def test_urls_of_local_objects_are_escaped(tmp_path: Path) -> None:
     assert url == f"{tmp_path.as_uri()}/my%20d%C3%A4ta/raw/a_1"
 
 
-async def test_everything_is_synced_before_put_returns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("way", ["put", "upload"])
+async def test_everything_is_synced_before_it_is_confirmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """The content is synced before the name exists; then every folder on the way is synced, the new ones too."""
+    """The content is synced before the name exists; then every folder on the way is synced."""
     store, synced = local(tmp_path / "objects"), []
     await store.put("first", b"")
     target = tmp_path / "objects" / "new" / "folder" / "key"
@@ -54,7 +55,12 @@ async def test_everything_is_synced_before_put_returns(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", recording)
-    await store.put("new/folder/key", b"x")
+    if way == "put":
+        await store.put("new/folder/key", b"x")
+    else:
+        with store.upload() as upload:
+            upload.file.write(b"x")
+            upload.commit("new/folder/key")
     content, *folders = synced
     assert ".staging" in content[0] and content[1] is False
     assert (str(target.parent), True) in folders
@@ -67,7 +73,7 @@ async def test_everything_is_synced_before_put_returns(
 async def test_a_disk_that_cannot_serve_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, remedy: str
 ) -> None:
-    """A full, limited or read-only disk is Unavailable, naming folder and remedy; afterwards nothing is half there."""
+    """A full or read-only disk is Unavailable, naming folder and remedy; nothing is half there."""
     folder = tmp_path / "objects"
     store = local(folder)
 
@@ -90,12 +96,11 @@ async def test_a_disk_that_cannot_serve_is_unavailable(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
-def test_arrow_writing_to_a_full_disk_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrow_writing_to_a_full_disk_is_unavailable(tmp_path: Path) -> None:
     """An error of the disk inside an upload's body comes out as Unavailable too."""
     store = local(tmp_path)
-    with pytest.raises(Unavailable, match="space"), store.upload():
-        with pa.OSFile("/dev/full", "wb") as full:
-            full.write(b"x" * 100_000)
+    with pytest.raises(Unavailable, match="space"), store.upload(), pa.OSFile("/dev/full", "wb") as full:
+        full.write(b"x" * 100_000)
 
 
 async def test_an_object_cannot_be_a_folder(tmp_path: Path) -> None:
@@ -106,14 +111,6 @@ async def test_an_object_cannot_be_a_folder(tmp_path: Path) -> None:
         with pytest.raises(IonbeamError) as caught:
             await store.put(key, b"")
         assert not isinstance(caught.value, Unavailable)
-
-
-async def test_local_objects_are_mapped(tmp_path: Path) -> None:
-    """Opening reads nothing: the file is mapped."""
-    store = local(tmp_path)
-    await store.put("key", b"content")
-    with store.open("key") as file:
-        assert isinstance(file, pa.MemoryMappedFile)
 
 
 _LEFT_BEHIND = """
@@ -135,7 +132,7 @@ async def test_left_overs_of_dead_processes_are_removed(tmp_path: Path) -> None:
         upload.file.write(b"still ")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         command = [sys.executable, "-c", _LEFT_BEHIND, str(tmp_path)]
-        subprocess.run(command, check=False, timeout=30, env=environment)
+        await trio.run_process(command, check=False, env=environment)
         staged = [path for path in (tmp_path / ".staging").rglob("*") if path.is_file()]
         assert len(staged) == 4, "two locks and two half-written files"
         assert [key async for key in local(tmp_path).list("")] == []

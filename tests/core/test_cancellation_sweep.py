@@ -204,10 +204,8 @@ def test_stopped_at_every_step_each_delivery_is_settled_once(drain: float | None
 
 
 @settings(max_examples=60)
-@given(
-    st.integers(0, 150), st.sampled_from([None, 0.0, 0.15, 3.0]), st.integers(0, 2**32), st.random_module()
-)
-def test_stopped_anywhere_in_any_schedule(step: int, drain: float | None, seed: int, _chance: object) -> None:
+@given(st.integers(0, 150), st.sampled_from([None, 0.0, 0.15, 3.0]), st.integers(0, 2**32), st.random_module())
+def test_stopped_anywhere_in_any_schedule(step: int, drain: float | None, seed: int, chance: object) -> None:
     """The same law, with the scheduler's choices drawn too."""
     stopped_at(step, drain=drain, seed=seed)
 

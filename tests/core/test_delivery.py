@@ -90,9 +90,7 @@ async def test_poison_beside_another_error_spends_an_attempt() -> None:
 
 
 @pytest.mark.parametrize(("attempt", "delay"), [(1, 1.0), (2, 2.0)])
-async def test_a_failure_spends_an_attempt(
-    attempt: int, delay: float, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_failure_spends_an_attempt(attempt: int, delay: float, caplog: pytest.LogCaptureFixture) -> None:
     """Retried after the back-off of its attempt; swallowed, but told in the log with its traceback."""
     settler = Recorder()
     held = delivery(settler, attempt, label="q/7")

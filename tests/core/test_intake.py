@@ -18,9 +18,7 @@ from ionbeam.ports.broker import Attempt, Broker, Consumer, Incoming
 BACKOFF = Backoff(first=1, factor=2, most=8, jitter=0)
 
 
-def incoming(
-    body: str, attempt: int = 1, *, suspect: bool = False, history: tuple[Attempt, ...] = ()
-) -> Incoming:
+def incoming(body: str, attempt: int = 1, *, suspect: bool = False, history: tuple[Attempt, ...] = ()) -> Incoming:
     return Incoming(
         queue="q",
         message_id=body,
@@ -188,9 +186,7 @@ async def test_a_faulty_decoder_spends_an_attempt() -> None:
     ("attempt", "suspect", "buried"),
     [(3, False, False), (4, False, True), (4, True, False), (6, True, False), (7, True, True)],
 )
-async def test_what_repeatedly_ended_its_process_is_buried_undecoded(
-    attempt: int, suspect: bool, buried: bool
-) -> None:
+async def test_what_repeatedly_ended_its_process_is_buried_undecoded(attempt: int, suspect: bool, buried: bool) -> None:
     """Beyond the limit; suspects, who may only have been near, have more tries. The history is quoted."""
     decoded: list[bytes] = []
 
@@ -262,9 +258,7 @@ async def test_a_stopped_intake_does_not_begin() -> None:
 
 async def test_an_unavailable_broker_is_waited_for_on_opening_and_in_place(autojump_clock: MockClock) -> None:
     """The consumer is opened again after a failed opening, and kept through a failed receive."""
-    broker = FakeBroker(
-        Unavailable("away"), incoming("1"), Unavailable("away"), Unavailable("away"), incoming("2")
-    )
+    broker = FakeBroker(Unavailable("away"), incoming("1"), Unavailable("away"), Unavailable("away"), incoming("2"))
     broker.opening = [Unavailable("no"), Unavailable("no")]
     run = Run(broker)
     start = trio.current_time()

@@ -175,7 +175,7 @@ def test_a_mailbox_holds_at_least_one() -> None:
     st.random_module(),
 )
 def test_each_message_is_read_once_in_order_through_any_restarts(
-    capacity: int, count: int, workers: int, cancels: list[int], _seed: object
+    capacity: int, count: int, workers: int, cancels: list[int], chance: object
 ) -> None:
     """Readers come and go at any step: what each reads is in order, and together they read all, once."""
 

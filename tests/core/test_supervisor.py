@@ -65,6 +65,18 @@ def scripted(*outcomes: Exception | float | None) -> Callable[[], Awaitable[None
     return run
 
 
+def busy(seconds: float, error: Exception | None = None) -> Callable[[], Awaitable[None]]:
+    """Cannot be cancelled for so many seconds, then returns or raises."""
+
+    async def run() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(seconds)
+        if error is not None:
+            raise error
+
+    return run
+
+
 def obedient(name: str, story: Story, last_wish: float = 0) -> Child:
     """A child that ends `last_wish` seconds after it was asked to, and tells of it."""
     asked = trio.Event()
@@ -148,9 +160,7 @@ async def test_returning_unasked_is_a_failure_unless_the_child_is_made_so(autoju
     assert [line for line in story.lines if line.startswith("b")] == [
         *("b STARTED", "b FAILED", "b STARTED", "b ENDED"),
     ]
-    assert "returned though nobody asked" in str(
-        next(e.error for e in story.events if e.child == "a" and e.error)
-    )
+    assert "returned though nobody asked" in str(next(e.error for e in story.events if e.child == "a" and e.error))
 
 
 async def test_run_returns_when_all_children_have_ended() -> None:
@@ -177,6 +187,33 @@ async def test_beyond_the_budget_the_node_fails(autojump_clock: MockClock) -> No
     end = story.lines.index("y CUT")
     assert story.lines[end - 1 :] == ["a FAILED", "y CUT", "y cancelled", "b CUT", "x CUT", "x cancelled"]
     assert story.events[-4].delay is None
+
+
+async def test_a_failing_node_starts_nothing_any_more(autojump_clock: MockClock) -> None:
+    """Not even a child whose pause ends while another takes its time to go."""
+    story = Story()
+    supervisor = supervise(
+        story,
+        Child("pausing", scripted(0.5)),
+        Child("failing", scripted(OSError("1"), OSError("2"))),
+        Child("slow", busy(20)),
+        intensity=Intensity(restarts=2, seconds=10),
+    )
+    with trio.fail_after(100), pytest.raises(NodeFailed):
+        await supervisor.run()
+    assert story.lines.count("pausing STARTED") == 1
+    assert story.lines[-2:] == ["slow CUT", "slow ENDED"]
+
+
+@pytest.mark.parametrize("error", [None, OSError("too late")])
+async def test_one_that_ends_only_after_it_was_cut_is_named(error: Exception | None, autojump_clock: MockClock) -> None:
+    """It ends as it will behind its shield: that is no unasked return, and a late error costs no budget."""
+    story = Story()
+    supervisor = supervise(
+        story, Child("busy", busy(20, error)), Child("stuck", scripted()), intensity=Intensity(0, 10)
+    )
+    assert await drained(supervisor, 5) == Drained(clean=False, cut=("stuck", "busy"))
+    assert story.lines[2:] == ["stuck CUT", "busy CUT", "busy ENDED" if error is None else "busy FAILED"]
 
 
 @pytest.mark.parametrize(("lives", "fails"), [(9.0, True), (10.0, False), (11.0, False)])
@@ -213,7 +250,7 @@ async def test_no_restarts_means_the_first_failure_is_the_last(autojump_clock: M
     st.integers(0, 6),
     st.random_module(),
 )
-def test_incarnations_never_overlap(lives: list[list[float]], restarts: int, _seed: object) -> None:
+def test_incarnations_never_overlap(lives: list[list[float]], restarts: int, chance: object) -> None:
     """Also when an incarnation takes its time to go; and a node fails exactly when the budget is spent."""
     alive = [0] * len(lives)
 
@@ -236,9 +273,7 @@ def test_incarnations_never_overlap(lives: list[list[float]], restarts: int, _se
         return Child(str(index), run)
 
     async def main() -> None:
-        supervisor = supervise(
-            Story(), *map(child, range(len(lives))), intensity=Intensity(restarts, seconds=10_000)
-        )
+        supervisor = supervise(Story(), *map(child, range(len(lives))), intensity=Intensity(restarts, seconds=10_000))
         failed = False
         with trio.move_on_after(1000):
             try:
@@ -353,7 +388,7 @@ async def test_a_second_drain_shortens_the_first(autojump_clock: MockClock) -> N
 
 
 async def test_a_node_that_fails_while_draining_says_so(autojump_clock: MockClock) -> None:
-    """The drain still ends, unclean, and run raises."""
+    """Its children back off as ever; the drain ends early, unclean, and run raises."""
     asked = trio.Event()
 
     async def run() -> None:
@@ -375,7 +410,9 @@ async def test_a_node_that_fails_while_draining_says_so(autojump_clock: MockCloc
 
             nursery.start_soon(fail)
             await wait_all_tasks_blocked()
+            start = trio.current_time()
             assert await supervisor.drain(50) == Drained(clean=False, cut=("a", "other"))
+            assert trio.current_time() - start == 1 + 2
 
 
 async def test_a_failure_beside_the_cancellation_of_run_is_reported_and_not_raised() -> None:

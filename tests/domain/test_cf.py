@@ -64,14 +64,23 @@ def test_no_problem(name: str, unit: str, others: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (variable("air_temprature"), ["standard_name 'air_temprature'", f"version {cf.table_version()}", "'air_temperature'"]),
+        (
+            variable("air_temprature"),
+            ["standard_name 'air_temprature'", f"version {cf.table_version()}", "'air_temperature'"],
+        ),
         (variable("windspeed", "m s-1"), ["standard_name 'windspeed'", "'wind_speed'"]),
         (variable("AirTemperature"), ["'air_temperature'"]),
         (variable("zzzz"), ["standard_name 'zzzz'", "https://cfconventions.org"]),
-        (variable("ocean_volume", "m3"), ["old name", "'sea_water_volume'"]),
+        (
+            variable("chlorophyll_concentration_in_sea_water", "kg m-3"),
+            ["old name", "'mass_concentration_of_chlorophyll_in_sea_water'"],
+        ),
         (
             variable("surface_carbon_dioxide_mole_flux", "mol m-2 s-1"),
-            ["'surface_downward_mole_flux_of_carbon_dioxide' or 'surface_upward_mole_flux_of_carbon_dioxide'"],
+            [
+                "'surface_downward_mole_flux_of_carbon_dioxide' or ",
+                "'surface_upward_mole_flux_of_carbon_dioxide'",
+            ],
         ),
         (variable(unit="hpa"), ["cf_unit 'hpa'", "UDUNITS", "'hPa'"]),
         (variable(unit="C"), ["cf_unit 'C'", "canonical unit of 'air_temperature'", "'K'", "'degC'"]),
@@ -102,7 +111,12 @@ def test_suggested_names_are_names() -> None:
 def test_several_problems_of_one_variable() -> None:
     """All that is wrong with a variable is said at once, in the order of its fields."""
     found = cf.problems([variable("nonsense_zq", "hpa", method="average", from_unit="C")])
-    assert [problem.split()[0].partition(".")[2] for problem in found] == ["standard_name", "cf_unit", "method", "from_unit"]
+    assert [problem.split()[0].partition(".")[2] for problem in found] == [
+        "standard_name",
+        "cf_unit",
+        "method",
+        "from_unit",
+    ]
 
 
 def test_endless_problems_are_cut_short() -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 import pyarrow as pa
 from msgspec import Struct
 
-from ionbeam.client import Claim, IngestionMetadata, IonbeamError, Rows
+from ionbeam.client import Claim, Client, IngestionMetadata, IonbeamError, Rows
 
 
 class Sent(Struct, frozen=True, kw_only=True):
@@ -32,8 +32,8 @@ class Crashed(IonbeamError):
     """The scripted fault."""
 
 
-class RecordingClient:
-    """Keeps what was published and remembered. Call number `crash_at` fails, before its effect or after it."""
+class RecordingClient(Client):
+    """Keeps what was published and remembered. Call number `crash_at` fails, before its effect or after."""
 
     def __init__(self, *, accepts: bool = True) -> None:
         self.accepts = accepts

@@ -25,6 +25,7 @@ from ionbeam.ports.objects import ObjectStore
 from ionbeam.ports.workers import Workers
 from ionbeam.schemas import routes
 from ionbeam.schemas.codec import encode
+from ionbeam.schemas.duration import Duration
 from ionbeam.schemas.journal import AcceptedCommand, record
 from ionbeam.schemas.messages import DataAvailableEvent, IngestDataCommand
 from ionbeam.version import VERSION
@@ -44,6 +45,7 @@ async def ingest(
     relay: Relay,
     workers: Workers,
     *,
+    max_future: Duration,
     cf_refuses: bool = True,
 ) -> None:
     """Ingest commands until the inbox ends."""
@@ -58,7 +60,7 @@ async def ingest(
             await workers.run(_check_names, command, cf_refuses)
             agree((await ledger.contract(command.metadata.dataset.name))[0], command.metadata)
             prepared = await prepare(command, issued_at, delivery.suspect)
-            accepted = await _accept(command, issued_at, prepared, ledger)
+            accepted = await _accept(command, issued_at, prepared, max_future, ledger)
             await relay.confirmed(accepted.entry)
 
 
@@ -84,14 +86,14 @@ def _check_names(command: IngestDataCommand, refuse: bool) -> None:
 
 
 async def _accept(
-    command: IngestDataCommand, issued_at: datetime, prepared: Prepared, ledger: Ledger
+    command: IngestDataCommand, issued_at: datetime, prepared: Prepared, max_future: Duration, ledger: Ledger
 ) -> Accepted:
     """Let the ledger accept what is stored. Another command may extend the dataset's contract at the same time."""
     while True:
         contract, version = await ledger.contract(command.metadata.dataset.name)
         agreed = agree(contract, command.metadata)
         now = await ledger.now()
-        accepted = await ledger.accept(_acceptance(command, issued_at, prepared, agreed, version, now))
+        accepted = await ledger.accept(_acceptance(command, issued_at, prepared, max_future, agreed, version, now))
         if accepted.outcome is not AcceptOutcome.CONTRACT_MOVED:
             return accepted
 
@@ -100,6 +102,7 @@ def _acceptance(
     command: IngestDataCommand,
     issued_at: datetime,
     prepared: Prepared,
+    max_future: Duration,
     contract: Contract,
     contract_version: int,
     now: datetime,
@@ -135,6 +138,7 @@ def _acceptance(
         replaces=command.replaces,
         counts=prepared.counts,
         shares=prepared.shares,
+        max_future=max_future,
         contract=contract,
         contract_version=contract_version,
         record=record("accepted", command.id, now, decision),

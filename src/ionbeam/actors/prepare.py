@@ -28,7 +28,7 @@ from ionbeam.schemas.duration import Duration
 from ionbeam.schemas.messages import IngestDataCommand
 from ionbeam.schemas.metadata import TIMESTAMP
 
-RUN_ROWS = 16_384
+RUN_ROWS = 2_048
 MOST_REASONS = 100
 _LAST_NANOSECOND = (1 << 63) - 1
 
@@ -37,7 +37,7 @@ class PrepareRules(Struct, frozen=True, kw_only=True):
     """How far into the future times are believed, and how many rows are held in memory at once."""
 
     max_future: Duration = Duration("P1D")
-    chunk_rows: int = 1_000_000
+    chunk_rows: int = 262_144
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
@@ -205,7 +205,7 @@ def _spilled(table: pa.Table, stack: ExitStack) -> Iterator[pa.Table]:
     with pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=RUN_ROWS)
     file.flush()
-    source = stack.enter_context(pa.memory_map(f"/dev/fd/{file.fileno()}"))
+    source = stack.enter_context(pa.OSFile(f"/dev/fd/{file.fileno()}"))
     reader = pa.ipc.open_file(source)
     return (pa.Table.from_batches([reader.get_batch(place)]) for place in range(reader.num_record_batches))
 

@@ -13,11 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-import obstore
 import pyarrow as pa
 import trio
-from obstore.exceptions import BaseError, NotFoundError
-from obstore.store import LocalStore
 
 from ionbeam.backends.files import (
     fsync_file,
@@ -27,7 +24,7 @@ from ionbeam.backends.files import (
     remove_free_lock,
     unavailable,
 )
-from ionbeam.errors import IonbeamError, PayloadMissing, Refused, Unavailable
+from ionbeam.errors import IonbeamError, PayloadMissing, Refused
 from ionbeam.ports.workers import Workers
 from ionbeam.schemas.routes import checked_key
 
@@ -41,7 +38,8 @@ class LocalObjects:
     """Objects as files below `folder`. What is confirmed is on the disk: content, name and folders.
 
     An object is written in `.staging`, made durable, and only then gets its name, which no other object can
-    take away from it. What dead processes left in `.staging` is removed on opening.
+    take away from it. What dead processes left in `.staging` is removed on opening. (obstore reads
+    the same folder; its LocalStore is not used here: it does not sync, and its errors hide a full disk.)
     """
 
     def __init__(self, folder: Path, workers: Workers) -> None:
@@ -92,16 +90,15 @@ class LocalObjects:
 
     def open(self, key: str) -> pa.NativeFile:
         with self._explained(key):
-            path = self._path(key)
-            if path.is_dir():
-                raise IsADirectoryError(key)
+            path = self._object(key)
             if path.stat().st_size == 0:
-                return pa.BufferReader(b"")  # nothing can be mapped
-            return pa.memory_map(str(path), "r")
+                return pa.BufferReader(b"")
+            # read, not mapped: pages of a mapped file count as memory for as long as it is open
+            return pa.OSFile(str(path), "r")
 
     def size(self, key: str) -> int:
         with self._explained(key):
-            return int(obstore.head(self._store(), _checked(key))["size"])
+            return self._object(key).stat().st_size
 
     def discard(self, key: str) -> None:
         self._call(self._delete, self._path(key))
@@ -138,30 +135,32 @@ class LocalObjects:
 
     def _get(self, key: str) -> bytes:
         with self._explained(key):
-            return bytes(obstore.get(self._store(), key).bytes())
+            return self._object(key).read_bytes()
 
     def _delete(self, path: Path) -> None:
+        if path.is_dir():
+            return
         with suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
             fsync_folder(path.parent)
 
     def _entries(self, folder: str) -> Sequence[str]:
         """What is in `folder` in the order of keys; folders end with a slash, which is also how they sort."""
-        if not (self._folder / folder).is_dir():
+        try:
+            with os.scandir(self._folder / folder) as entries:
+                names = [f"{folder}{entry.name}{'/' if entry.is_dir() else ''}" for entry in entries]
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        found = obstore.list_with_delimiter(self._store(), folder or None)
-        names = [f"{name}/" for name in found["common_prefixes"]] + [
-            meta["path"] for meta in found["objects"]
-        ]
-        return sorted(name for name in names if not name.startswith(f"{_STAGING}/"))
+        return sorted(name for name in names if name != f"{_STAGING}/")
 
     def _path(self, key: str) -> Path:
         return self._folder / _checked(key)
 
-    def _store(self) -> LocalStore:
-        with self._guard:
-            make_folder(self._folder)
-        return LocalStore(self._folder)
+    def _object(self, key: str) -> Path:
+        path = self._path(key)
+        if path.is_dir():
+            raise IsADirectoryError(key)
+        return path
 
     def _staged(self) -> Path:
         """A fresh path in this store's own part of `.staging`, which its lock keeps from being swept away."""
@@ -188,7 +187,7 @@ class LocalObjects:
         """Turn errors of the file system into ours; `key` is what is read."""
         try:
             yield
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotFoundError) as error:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             if key is None:
                 raise IonbeamError(
                     f"{self._folder}: {error}; no key may be both an object and a folder"
@@ -198,8 +197,6 @@ class LocalObjects:
             ) from error
         except OSError as error:
             raise unavailable(error, self._folder) or IonbeamError(f"{self._folder}: {error}") from error
-        except BaseError as error:
-            raise Unavailable(f"{self._folder} cannot be used for now ({error}): check the disk") from error
 
 
 class _LocalUpload:

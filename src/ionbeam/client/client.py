@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ from ionbeam.schemas.messages import Claim, IngestDataCommand
 from ionbeam.schemas.metadata import IngestionMetadata
 
 T = TypeVar("T")
-Rows = pa.Table | pa.RecordBatchReader | Sequence[pa.RecordBatch]
+Rows: TypeAlias = "pa.Table | pa.RecordBatchReader | Sequence[pa.RecordBatch]"
 
 
 class Worker(Protocol):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 from msgspec import Struct
+
+NAMES = ("received", "accepted", "duplicate", "merged", "conflict", "rejected")
+"""What is counted of an ingestion's rows."""
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -27,6 +33,29 @@ class Counts(Struct, frozen=True, kw_only=True):
         """received = accepted + duplicate + merged + conflict + rejected, and every rejection has a reason."""
         lost = self.duplicate + self.merged + self.conflict + self.rejected
         return self.received == self.accepted + lost and self.rejected == sum(self.reasons.values())
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    """All of `counts` added up."""
+    numbers: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    values: Counter[str] = Counter()
+    for one in counts:
+        numbers.update({name: getattr(one, name) for name in NAMES})
+        numbers["ignored_columns"] += one.ignored_columns
+        reasons.update(one.reasons)
+        values.update(one.values)
+    return Counts(
+        received=numbers["received"],
+        accepted=numbers["accepted"],
+        duplicate=numbers["duplicate"],
+        merged=numbers["merged"],
+        conflict=numbers["conflict"],
+        rejected=numbers["rejected"],
+        reasons=dict(reasons),
+        values=dict(values),
+        ignored_columns=numbers["ignored_columns"],
+    )
 
 
 class WindowCounts(Struct, frozen=True, kw_only=True):

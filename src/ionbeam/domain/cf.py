@@ -87,14 +87,8 @@ def _name_problem(name: str) -> str:
     if now is not None:
         return f"standard_name {name!r} is an old name; write {' or '.join(map(repr, now.split(',')))}"
     near = _near(name)
-    remedy = (
-        f"did you mean {' or '.join(map(repr, near))}?"
-        if near
-        else "see https://cfconventions.org for the names"
-    )
-    return (
-        f"standard_name {name!r} is not in the CF standard name table (version {table_version()}); {remedy}"
-    )
+    remedy = f"did you mean {' or '.join(map(repr, near))}?" if near else "see https://cfconventions.org for the names"
+    return f"standard_name {name!r} is not in the CF standard name table (version {table_version()}); {remedy}"
 
 
 def _unit_problem(name: str, unit: str, canonical: str | None) -> str | None:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 
 class Segment(NamedTuple):
-    """`[start, end)` lies under `count` claims."""
+    """`[start, end)` lies under `claims` claims."""
 
     start: int
     end: int
-    count: int
+    claims: int
 
 
 def claim(segments: Sequence[Segment], start: int, end: int) -> list[Segment]:
@@ -57,7 +57,7 @@ def _change(segments: Sequence[Segment], start: int, end: int, step: int) -> lis
         if inside:
             if inside.start > reached:
                 pieces.append(Segment(reached, inside.start, step))
-            pieces.append(Segment(inside.start, inside.end, inside.count + step))
+            pieces.append(Segment(inside.start, inside.end, inside.claims + step))
             reached = inside.end
         if after:
             if reached < end:
@@ -66,9 +66,9 @@ def _change(segments: Sequence[Segment], start: int, end: int, step: int) -> lis
             pieces.append(after)
     if reached < end:
         pieces.append(Segment(reached, end, step))
-    if any(piece.count < 0 for piece in pieces):
+    if any(piece.claims < 0 for piece in pieces):
         raise ValueError(f"no claim over all of [{start}, {end}) to withdraw")
-    return _joined(piece for piece in sorted(pieces) if piece.count)
+    return _joined(piece for piece in sorted(pieces) if piece.claims)
 
 
 def _cut(segment: Segment, start: int, end: int) -> tuple[Segment | None, Segment | None, Segment | None]:
@@ -76,7 +76,7 @@ def _cut(segment: Segment, start: int, end: int) -> tuple[Segment | None, Segmen
 
     def part(low: int, high: int) -> Segment | None:
         low, high = max(low, segment.start), min(high, segment.end)
-        return Segment(low, high, segment.count) if low < high else None
+        return Segment(low, high, segment.claims) if low < high else None
 
     return part(segment.start, start), part(start, end), part(end, segment.end)
 
@@ -84,8 +84,8 @@ def _cut(segment: Segment, start: int, end: int) -> tuple[Segment | None, Segmen
 def _joined(pieces: Iterable[Segment]) -> list[Segment]:
     joined: list[Segment] = []
     for piece in pieces:
-        if joined and joined[-1].end == piece.start and joined[-1].count == piece.count:
-            joined[-1] = Segment(joined[-1].start, piece.end, piece.count)
+        if joined and joined[-1].end == piece.start and joined[-1].claims == piece.claims:
+            joined[-1] = Segment(joined[-1].start, piece.end, piece.claims)
         else:
             joined.append(piece)
     return joined

@@ -163,7 +163,7 @@ def _canonical(array: pa.Array, kind: pa.DataType) -> pa.Array:
         return pa.StringArray.from_buffers(length, *_text_buffers(array, valid), validity, array.null_count)
     values = _values(array, kind)
     if pa.types.is_floating(kind):
-        values = values + values.dtype.type(0)
+        values = np.add(values, values.dtype.type(0))
     if valid is not None:
         values = np.where(valid, values, values.dtype.type(0))
     return pa.Array.from_buffers(kind, length, [validity, _buffer(values)], array.null_count)
@@ -193,6 +193,8 @@ def _text_buffers(array: pa.Array, valid: npt.NDArray[np.bool_] | None) -> tuple
 
 def _buffer(values: npt.NDArray[np.generic]) -> pa.Buffer:
     """Exactly the bytes of `values`: a longer buffer would lend its tail to the file's padding."""
-    return pa.py_buffer(np.ascontiguousarray(values).tobytes()) if values.size == 0 else pa.py_buffer(
-        np.ascontiguousarray(values)
+    return (
+        pa.py_buffer(np.ascontiguousarray(values).tobytes())
+        if values.size == 0
+        else pa.py_buffer(np.ascontiguousarray(values))
     )

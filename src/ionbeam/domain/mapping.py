@@ -92,6 +92,7 @@ def _conversions(columns: DataIngestionMap) -> dict[str, Conversion]:
     return conversions
 
 
+_SPELLED = (pa.types.is_boolean, pa.types.is_timestamp, pa.types.is_date)
 _NUMBERS = "numbers or text that spells them"
 _TEXTS = "text, numbers, booleans or times"
 _TIMES = "Arrow timestamps or ISO 8601 text"
@@ -117,8 +118,7 @@ def _problem(payload: pa.Schema, name: str, where: str, kinds: str) -> str | Non
     found = payload.get_all_field_indices(name)
     if not found:
         return (
-            f"{path} names {name[:120]!r}, which the payload lacks; it has"
-            f" {', '.join(map(repr, payload.names))[:400]}"
+            f"{path} names {name[:120]!r}, which the payload lacks; it has {', '.join(map(repr, payload.names))[:400]}"
         )
     if len(found) > 1:
         return f"{path} names {name[:120]!r}, which occurs {len(found)} times in the payload; rename one"
@@ -132,13 +132,11 @@ def _readable(kind: pa.DataType, kinds: str) -> bool:
     if pa.types.is_null(kind) or is_text(kind):
         return True
     if kinds is _TIMES:
-        return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+        return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
     if kinds is _NUMBERS:
         return is_number(kind)
     if kinds is _TEXTS:
-        return (
-            is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind) or pa.types.is_date(kind)
-        )
+        return is_number(kind) or any(test(kind) for test in _SPELLED)
     return False
 
 
@@ -151,5 +149,3 @@ def no_times_missing_zone(columns: DataIngestionMap, kind: pa.DataType) -> None:
             f"$.metadata.ingestion_map.datetime.timezone is missing: column {columns.datetime.raw_name!r}"
             f" has times without a zone ({kind}); name their IANA time zone there, such as UTC"
         )
-
-

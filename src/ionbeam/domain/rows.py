@@ -129,11 +129,7 @@ def _judge(
             (POSITION_NOT_FINITE, latitude.not_finite | longitude.not_finite),
             (POSITION_OFF_GLOBE, latitude.off_globe | longitude.off_globe),
             (NO_VALUE, _no_value(variables, len(batch))),
-            *(
-                [(WINDOW_CLOSED, times.nanoseconds < limits.closed_before)]
-                if limits.closed_before is not None
-                else []
-            ),
+            *([(WINDOW_CLOSED, times.nanoseconds < limits.closed_before)] if limits.closed_before is not None else []),
         ]
     )
     judged: list[tuple[str, Mask]] = []

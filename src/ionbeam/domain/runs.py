@@ -23,21 +23,26 @@ class _Run:
 
     piece: pa.Table
     rest: Iterator[pa.Table] | None
+    step: int = 0
 
     def times(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return self.piece.column(TIMESTAMP).to_numpy()
+        times: np.ndarray[tuple[int], np.dtype[np.int64]] = self.piece.column(TIMESTAMP).to_numpy()
+        return times
 
-    def fetch(self) -> None:
-        """Bring one more piece, if there is one."""
-        if self.rest is None:
-            return
-        following = next(self.rest, None)
-        if following is None:
-            self.rest = None
-        elif len(self.piece):
-            self.piece = pa.concat_tables([self.piece, following])
-        else:
-            self.piece = following
+    def fill(self, rows: int) -> None:
+        """Have `rows` rows in hand, and more than one step's worth, if there are so many."""
+        pieces = [self.piece] if len(self.piece) else []
+        have = len(self.piece)
+        while self.rest is not None and have < max(rows, 2 * self.step, 1):
+            following = next(self.rest, None)
+            if following is None:
+                self.rest = None
+            else:
+                pieces.append(following)
+                have += len(following)
+                self.step = max(self.step, len(following))
+        if pieces:
+            self.piece = pieces[0] if len(pieces) == 1 else pa.concat_tables(pieces)
 
     def take_before(self, cut: int | None) -> pa.Table:
         count = len(self.piece) if cut is None else int(np.searchsorted(self.times(), cut))
@@ -53,8 +58,8 @@ def slices(runs: Iterable[Iterable[pa.Table]], limit: int) -> Iterator[list[pa.T
     active = [_Run(pa.table({TIMESTAMP: pa.array([], pa.int64())}), iter(run)) for run in runs]
     while True:
         for run in active:
-            while run.rest is not None and not len(run.piece):
-                run.fetch()
+            # Enough of each that a slice takes most of it: short steps would make many small slices.
+            run.fill(limit // len(active))
         active = [run for run in active if len(run.piece)]
         if not active:
             return
@@ -77,7 +82,7 @@ def _more(active: list[_Run], horizon: int | None) -> None:
     """One moment fills the whole piece of some run: bring more of exactly those."""
     for run in active:
         if run.rest is not None and int(run.piece.column(TIMESTAMP)[-1].as_py()) == horizon:
-            run.fetch()
+            run.fill(len(run.piece) + 1)
 
 
 def _cut(active: list[_Run], horizon: int | None, limit: int) -> int | None:

@@ -22,23 +22,18 @@ def parse_numbers(column: pa.Array) -> tuple[pa.Array, pa.Array]:
     """The float64 values that texts spell, and where a text was there and spells none.
 
     Read are `[+-]digits[.digits][e[+-]digits]` (`.5` and `5.` too), `nan`, `inf` and `infinity` in any
-    case, with ASCII white space around. What is too large is infinite. The values are null where the text is null
-    or no number. Raises Refused for a column that is not text.
+    case, with ASCII white space around. What is too large is infinite. The values are null where the text is
+    null or no number. Raises Refused for a column that is not text.
     """
     column = _plain(column)
     if not _is_text(column.type):
-        raise Refused(
-            f"numbers are read from text here, got a column of type {str(column.type)[:120]}; send text"
-        )
+        raise Refused(f"numbers are read from text here, got a column of type {str(column.type)[:120]}; send text")
     try:
         values = column.cast(pa.float64())
     except pa.ArrowInvalid:
         return _parse_numbers_slowly(column)
     # The cast takes C's `nan(…)`, which is none of ours.
-    if (
-        values.null_count < len(values)
-        and pc.any(pc.match_substring(column.filter(pc.is_nan(values)), "(")).as_py()
-    ):
+    if values.null_count < len(values) and pc.any(pc.match_substring(column.filter(pc.is_nan(values)), "(")).as_py():
         return _parse_numbers_slowly(column)
     return values, pa.repeat(pa.scalar(False), len(column))
 
@@ -62,10 +57,10 @@ class ParsedTimes(Struct, frozen=True, eq=False):
 def parse_times(column: pa.Array, timezone: str | None) -> ParsedTimes:
     """The instants of ISO 8601 texts, Arrow timestamps of any unit and zone, or Arrow dates (midnight).
 
-    Texts are `YYYY-MM-DD`, or that and `[T ]HH:MM[:SS[.fraction]]` with an optional offset `Z`, `±HH`, `±HHMM`
-    or `±HH:MM` after at most one space; years 0001 to 9999; digits beyond the nanosecond are dropped. Missing
-    is null; out of range is what timestamp[ns] cannot hold (before 1677-09-21T00:12:43.145224193Z, after
-    2262-04-11T23:47:16.854775807Z).
+    Texts are `YYYY-MM-DD`, or that and `[T ]HH:MM[:SS[.fraction]]` with an offset `Z`, `±HH`, `±HHMM` or
+    `±HH:MM`, if any, after at most one space; years 0001 to 9999; digits beyond the nanosecond are dropped.
+    Missing is null; out of range is what timestamp[ns] cannot hold (before 1677-09-21T00:12:43.145224193Z,
+    after 2262-04-11T23:47:16.854775807Z).
 
     Times without an offset are local to `timezone` (IANA): of an ambiguous one the earlier is meant, one that
     the clocks skipped is unreadable. Raises Refused where there is such a time and no `timezone`, for an
@@ -80,11 +75,7 @@ def parse_times(column: pa.Array, timezone: str | None) -> ParsedTimes:
         cast = _cast_texts(column, missing)
         if cast is not None and cast.type.tz is not None:
             return ParsedTimes(_whole(cast), missing, np.zeros_like(missing), np.zeros_like(missing))
-        if cast is not None:
-            seconds, nanos = _split(cast)
-            unreadable, naive = np.zeros_like(missing), ~missing
-        else:
-            seconds, nanos, unreadable, naive = _match_texts(column)
+        seconds, nanos, unreadable, naive = _read_texts(column, missing, cast)
     elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         seconds, nanos = _split(column)
         unreadable = np.zeros_like(missing)
@@ -162,7 +153,26 @@ def _cast_texts(column: pa.Array, missing: Mask) -> pa.Array | None:
     return None
 
 
-# -- texts of any form ----------------------------------------------------------------------------------
+# -- texts of any form -----------------------------------------------------------------------------------
+
+_BLOCK = 8192
+
+
+def _read_texts(column: pa.Array, missing: Mask, cast: pa.Array | None) -> tuple[Integers, Integers, Mask, Mask]:
+    """Seconds (local where there is no offset), nanoseconds, where unreadable, where readable and naive."""
+    if cast is not None:
+        seconds, nanos = _split(cast)
+        return seconds, nanos, np.zeros_like(missing), ~missing & (cast.type.tz is None)
+    if len(column) <= _BLOCK:
+        return _match_texts(column)
+    # Faults are rare: a block without one is cast, 40 times as fast.
+    parts = []
+    for start in range(0, len(column), _BLOCK):
+        block, gone = column.slice(start, _BLOCK), missing[start : start + _BLOCK]
+        parts.append(_read_texts(block, gone, _cast_texts(block, gone)))
+    seconds, nanos, unreadable, naive = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return seconds, nanos, unreadable, naive
+
 
 _TIME = (
     r"\A(?P<year>[0-9]{4})-(?P<month>0[1-9]|1[0-2])-(?P<day>0[1-9]|[12][0-9]|3[01])"
@@ -174,7 +184,7 @@ _TIME = (
 
 
 def _match_texts(column: pa.Array) -> tuple[Integers, Integers, Mask, Mask]:
-    """Seconds (local where there is no offset), nanoseconds, where unreadable, where readable and naive."""
+    """As _read_texts does, by a regular expression."""
     fields = pc.extract_regex(column, _TIME)
     matched = _mask(fields.is_valid())
 

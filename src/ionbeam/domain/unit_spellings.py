@@ -56,9 +56,7 @@ _TRAPS = {
     "ntu": ("1",),
     "w": ("W",),
 }
-_OF_HEAT = re.compile(
-    r"(?:deg(?:ree)?s?)?[ _.]*(celsius|celcius|centigrade|c|fahrenheit|farenheit|f|kelvin|k)", re.I
-)
+_OF_HEAT = re.compile(r"(?:deg(?:ree)?s?)?[ _.]*(celsius|celcius|centigrade|c|fahrenheit|farenheit|f|kelvin|k)", re.I)
 _HEAT = {"c": "degC", "f": "degF", "k": "K"}
 _PER = re.compile(r"\s*/\s*([A-Za-zµμ]+)(\d*)")
 

@@ -45,8 +45,8 @@ def conversion(from_unit: str, to_unit: str) -> Conversion:
 
     Agrees with UDUNITS' own conversion to the rounding of its steps (temperatures go by way of kelvin); two
     spellings of one unit give the exact identity. A logarithmic unit, a reference time or a unit that CF has
-    and UDUNITS lacks (`dB`) converts to its own spelling only. Raises Refused that names both units, the reason
-    and nearby valid ones.
+    and UDUNITS lacks (`dB`) converts to its own spelling only. Raises Refused that names both units, the
+    reason and nearby valid ones.
     """
     with _lock:
         for unit, other in ((from_unit, to_unit), (to_unit, from_unit)):
@@ -60,7 +60,11 @@ def conversion(from_unit: str, to_unit: str) -> Conversion:
         found = _affine(from_unit, to_unit)
         if found is None:
             reason = f"{_shown(from_unit)} does not measure what {_shown(to_unit)} measures"
-            near = _near(from_unit, to_unit, example=False) or _near(to_unit, from_unit)
+            near = (
+                _near(from_unit, to_unit, example=False)
+                or _near(to_unit, from_unit, example=False)
+                or _near(from_unit, to_unit)
+            )
             raise Refused(_refusal(from_unit, to_unit, reason, near))
         return found
 
@@ -112,7 +116,7 @@ def _obstacle(unit: str) -> str | None:
     if unit in spellings.CF_ONLY:
         return None
     unknown = f"{_shown(unit)} is not a unit that UDUNITS knows"
-    # cf_units trims, drops a final `UTC`, turns `#` into 1; C strings end at NUL. None of it is UDUNITS' grammar.
+    # cf_units trims, drops a final `UTC`, turns `#` into 1; C strings end at NUL. UDUNITS has none of it.
     if len(unit) > _LONGEST or unit != unit.strip() or not unit.isprintable() or "#" in unit:
         return unknown
     try:
@@ -155,33 +159,33 @@ def _affine(from_unit: str, to_unit: str) -> Conversion | None:
     scale = _tidy((convert(_FAR) - convert(-_FAR)) / (2 * _FAR))
     offset = convert(0.0)
     if offset:
-        offset = _rational(offset, _KELVIN_ROUNDING * max(1.0, abs(scale)), 10_000)
-    # UDUNITS also "converts" reciprocals (s to Hz), which is no straight line.
-    for probe in (1.0, 1000.0, -7.5):
-        expected = probe * scale + offset
-        if not abs(convert(probe) - expected) <= 1e-9 * (abs(expected) + abs(offset)):
-            return None
-    return (
-        Conversion(scale, offset or 0.0) if scale and math.isfinite(scale) and math.isfinite(offset) else None
-    )
+        simple = _fraction(offset, _KELVIN_ROUNDING * max(1.0, abs(scale)), 10_000)
+        offset = offset if simple is None else simple
+    # UDUNITS also "converts" reciprocals (s to Hz), which have no value at zero.
+    if scale == 0.0 or not math.isfinite(scale) or not math.isfinite(offset):
+        return None
+    return Conversion(scale, offset or 0.0)
 
 
 def _tidy(value: float) -> float:
-    """`value` without the last-digit noise of UDUNITS' steps, where it is a simple fraction, or one over it."""
+    """`value` without the last-digit noise of UDUNITS' steps, if it or its inverse is a simple fraction."""
     if not math.isfinite(value) or value == 0.0:
         return value
-    if abs(value) < 1.0:
-        inverse = _rational(1.0 / value, 2 * math.ulp(1.0 / value), 100_000)
-        if abs(1.0 / inverse - value) <= 2 * math.ulp(value):
-            return 1.0 / inverse
-    return _rational(value, 2 * math.ulp(value), 100_000)
+    slack = 2 * math.ulp(value)
+    simple = _fraction(value, slack, 100_000)
+    if simple is None and abs(value) < 1.0:
+        inverse = _fraction(1.0 / value, 2 * math.ulp(1.0 / value), 100_000)
+        if inverse is not None and abs(1.0 / inverse - value) <= slack:
+            simple = 1.0 / inverse
+    return value if simple is None else simple
 
 
-def _rational(value: float, slack: float, largest_denominator: int) -> float:
+def _fraction(value: float, slack: float, largest_denominator: int) -> float | None:
+    """The simple fraction other than 0 that lies within `slack` of `value`, if there is one."""
     if not math.isfinite(value):
-        return value
+        return None
     simple = float(Fraction(value).limit_denominator(largest_denominator))
-    return simple if simple and abs(simple - value) <= slack else value
+    return simple if simple and abs(simple - value) <= slack else None
 
 
 def _near(unit: str, other: str | None, example: bool = True) -> list[str]:
@@ -195,9 +199,7 @@ def _near(unit: str, other: str | None, example: bool = True) -> list[str]:
         if spelling == unit or _obstacle(spelling) is not None:
             return False
         return (
-            target is None
-            or spelling == target
-            or (not _special(spelling) and _affine(spelling, target) is not None)
+            target is None or spelling == target or (not _special(spelling) and _affine(spelling, target) is not None)
         )
 
     near = [spelling for spelling in spellings.near(unit) if fits(spelling)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
 from ionbeam.schemas.duration import Duration
+from ionbeam.schemas.metadata import TIMESTAMP
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
@@ -41,10 +44,12 @@ def window_start(at: int, span: Duration) -> int:
     return at - at % span.microseconds
 
 
-def window_indexes(nanoseconds: npt.NDArray[np.int64], span: Duration) -> npt.NDArray[np.int64]:
-    """For each time its window's number k, so that the window starts at `k * span`."""
-    result: npt.NDArray[np.int64] = np.floor_divide(nanoseconds, span.nanoseconds)
-    return result
+def by_window(table: pa.Table, span: Duration) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of `table`, which is in order of time, window by window: each window's start and its rows."""
+    windows = np.floor_divide(table.column(TIMESTAMP).to_numpy(), span.nanoseconds)
+    borders = [0, *(np.flatnonzero(windows[1:] != windows[:-1]) + 1).tolist(), len(table)]
+    for start, end in pairwise(borders):
+        yield int(windows[start]) * span.microseconds, table.slice(start, end - start)
 
 
 def due_at(start: int, span: Duration, subject_to_change: Duration) -> int:

@@ -33,9 +33,13 @@ class Incoming(Struct, frozen=True, kw_only=True):
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
-    """A message that will not be tried again, with everything one needs to mend and replay it."""
+    """A message that will not be tried again, with everything one needs to mend and replay it.
+
+    `id` is the dead letter's own: one message may die more than once.
+    """
 
     id: str
+    message_id: str
     queue: str
     reason: str
     attempts: int

@@ -62,6 +62,7 @@ class Acceptance(Struct, frozen=True, kw_only=True):
     replaces: tuple[str, ...]
     counts: Counts
     shares: tuple[Share, ...]
+    max_future: Duration
     contract: Contract
     contract_version: int
     record: bytes
@@ -154,6 +155,8 @@ class IngestionState(Struct, frozen=True, kw_only=True):
     end_time: datetime
     metadata: IngestionMetadata
     claims: tuple[Claim, ...]
+    replaces: tuple[str, ...]
+    max_future: Duration
     counts: Counts
     shares: tuple[Share, ...]
 
@@ -185,6 +188,24 @@ class Unsettled(Struct, frozen=True, kw_only=True):
 
     windows: int
     decisions: int
+
+
+class MailboxState(Struct, frozen=True, kw_only=True):
+    """A mailbox of a running node: how many messages wait in it, of how many it has room for."""
+
+    name: str
+    waiting: int
+    capacity: int
+
+
+class NodeState(Struct, frozen=True, kw_only=True):
+    """A running node, as it last reported itself."""
+
+    session: str
+    name: str
+    pid: int
+    seen: datetime
+    mailboxes: tuple[MailboxState, ...] = ()
 
 
 class Watch(Protocol):
@@ -255,9 +276,7 @@ class Ledger(Protocol):
         """Keep the lease for `ttl` seconds more. False: it was lost, stop building."""
         ...
 
-    async def built(
-        self, lease: Lease, revision: Revision, record: bytes, messages: tuple[Published, ...]
-    ) -> Built:
+    async def built(self, lease: Lease, revision: Revision, record: bytes, messages: tuple[Published, ...]) -> Built:
         """Record what was built, if the lease still holds: compare-and-set on its token.
 
         The same content as the current revision makes no revision and sends no `messages`; what was counted is
@@ -286,6 +305,14 @@ class Ledger(Protocol):
     # -- exports -----------------------------------------------------------------------------------------------
     async def current(self, dataset: str, window_start: int) -> Revision | None: ...
 
+    async def last_revision(self) -> int:
+        """The place of the newest revision among all revisions of all datasets, counted from 1; 0: none."""
+        ...
+
+    async def revisions(self, after: int, limit: int) -> list[tuple[int, Revision]]:
+        """Revisions in the order in which they were recorded, those behind place `after`."""
+        ...
+
     # -- outbox ------------------------------------------------------------------------------------------------
     async def outbox(self, limit: int) -> list[OutboxEntry]:
         """This node's oldest entries (those of nodes that died included), in order."""
@@ -299,15 +326,28 @@ class Ledger(Protocol):
         """Which of these entries still wait in the outbox."""
         ...
 
+    # -- nodes -------------------------------------------------------------------------------------------------
+    async def report(self, state: NodeState) -> None:
+        """Say how this node is. Forgotten when the node ends."""
+        ...
+
+    async def nodes(self) -> list[NodeState]: ...
+
     # -- looking -----------------------------------------------------------------------------------------------
     async def ingestions(self, after: str | None, limit: int) -> list[IngestionState]:
         """Accepted ingestions in the order of acceptance, a page at a time: those after id `after`."""
         ...
 
+    async def ingestion(self, command_id: str) -> IngestionState | None: ...
+
     async def windows(
-        self, dataset: str | None, after: tuple[str, int] | None, limit: int
+        self, dataset: str | None, after: tuple[str, int] | None, limit: int, *, pending: bool = False
     ) -> list[WindowState]:
-        """Windows by dataset and start, a page at a time."""
+        """Windows by dataset and start, a page at a time; `pending`: only those whose news are not built."""
+        ...
+
+    async def latest(self, dataset: str) -> Revision | None:
+        """The revision of the dataset that was recorded last."""
         ...
 
     async def members(self, dataset: str, window_start: int) -> tuple[Member, ...]: ...

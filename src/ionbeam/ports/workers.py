@@ -10,7 +10,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class Workers(Protocol):
-    """Runs blocking functions outside the event loop. What has begun is waited for, also when the caller is cancelled."""
+    """Runs blocking functions outside the event loop. What has begun is waited for, also after a cancellation."""
 
     async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """`function(*args)`; whatever it raises is raised here."""

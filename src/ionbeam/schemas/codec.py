@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -31,7 +32,8 @@ def decode(body: bytes | memoryview, kind: type[T]) -> T:
             " a message carries the location of data, never the data"
         )
     try:
-        return _decoder(kind).decode(body)
+        message: T = _decoder(cast(Hashable, kind)).decode(body)
+        return message
     except msgspec.ValidationError as error:
         raise MalformedMessage(_explain(str(error), body)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -73,7 +75,7 @@ _encoder = msgspec.json.Encoder(enc_hook=_encode_hook)
 
 
 @lru_cache(maxsize=64)
-def _decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+def _decoder(kind: Hashable) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind, dec_hook=_decode_hook)
 
 

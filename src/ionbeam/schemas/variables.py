@@ -15,9 +15,7 @@ ColumnName = Annotated[str, Meta(min_length=1, max_length=255)]
 StandardName = Annotated[str, Meta(min_length=1, max_length=255, pattern="^[A-Za-z0-9]+(_[A-Za-z0-9]+)*$")]
 Unit = Annotated[str, Meta(min_length=1, max_length=100)]
 CellMethod = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-z]+(_[a-z]+)*$")]
-NumberType = Literal[
-    "float64", "float32", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"
-]
+NumberType = Literal["float64", "float32", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 MetadataType = NumberType | Literal["string", "bool"]
 TimeType = Annotated[str, Meta(pattern=r"^(datetime64|timestamp)\[(s|ms|us|ns)(, ?[A-Za-z0-9_+:/-]{1,64})?\]$")]
 
@@ -92,7 +90,7 @@ class CanonicalVariable(Struct, frozen=True, kw_only=True):
 
     @property
     def canonical_name(self) -> str:
-        """`{standard_name}__{cf_unit}__{level}__{method}__{period}`, as in `air_temperature__degC__2.0__point__PT0S`."""
+        """`{standard_name}__{cf_unit}__{level}__{method}__{period}`: `air_temperature__degC__2.0__point__PT0S`."""
         return f"{self.standard_name}__{self.cf_unit}__{self.level!r}__{self.method}__{self.period}"
 
     @classmethod

@@ -21,9 +21,7 @@ T = TypeVar("T")
 class BrokerSettler:
     """Settles `incoming` with `broker`, and awaits `on_bury` before the broker buries."""
 
-    def __init__(
-        self, broker: Broker, incoming: Incoming, on_bury: Callable[[Incoming, str], Awaitable[None]]
-    ) -> None:
+    def __init__(self, broker: Broker, incoming: Incoming, on_bury: Callable[[Incoming, str], Awaitable[None]]) -> None:
         self._broker = broker
         self._incoming = incoming
         self._on_bury = on_bury

@@ -84,8 +84,6 @@ class _Patient:
 
         @wraps(method)
         async def call(*args: Any, **named: Any) -> R:
-            return await wait_through(
-                lambda: method(*args, **named), self._backoff, random=self._random, on_wait=tell
-            )
+            return await wait_through(lambda: method(*args, **named), self._backoff, random=self._random, on_wait=tell)
 
         return call

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ionbeam.backends.files import fsync_folder, make_folder, unavailable
+from ionbeam.backends.files import fsync_folder, hold_lock, make_folder, unavailable
 from ionbeam.errors import HomeError, IonbeamError, Unavailable
 from ionbeam.version import VERSION
 
@@ -37,7 +40,7 @@ def explain(error: BaseException, path: Path | None) -> IonbeamError | None:
         return unavailable(error, path.parent)
     if not isinstance(error, sqlite3.Error):
         return None
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = _code(error)
     if code in _REMEDIES:
         return Unavailable(f"{name} cannot be used for now ({error}): {_REMEDIES[code]}")
     if code in _BROKEN:
@@ -52,21 +55,19 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """The connection for changes, whose commits are durable; the file is created, or its format checked."""
     try:
         make_folder(path.parent)
-        connection = _connect(path)
+        with _alone(path):
+            connection = _connect(path)
+            try:
+                _prepare(connection, path)
+            except BaseException:
+                connection.close()
+                raise
+            fsync_folder(path.parent)
     except (sqlite3.Error, OSError) as error:
-        raise HomeError(f"{path} cannot be opened ({error}): check the folder's owner and mode") from error
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA fullfsync = ON")
-        connection.execute(f"PRAGMA journal_size_limit = {64 << 20}")
-        check_format(connection, path)
-        fsync_folder(path.parent)
-    except BaseException as error:
-        connection.close()
-        if (explained := explain(error, path)) is not None:
-            raise explained from error
-        raise
+        explained = explain(error, path)
+        if _code(error) == sqlite3.SQLITE_CANTOPEN or explained is None:
+            explained = HomeError(f"{path} cannot be opened ({error}): check the folder's owner and mode")
+        raise explained from error
     return connection
 
 
@@ -107,6 +108,56 @@ def check_format(connection: sqlite3.Connection, path: Path | None) -> None:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of `script` one by one: `executescript` would commit the transaction that it runs in."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip():
+        yield statement
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    """A transaction that is rolled back unless the body commits it."""
+    connection.execute(begin)
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time: SQLite does not queue those that switch a new file to WAL at once."""
+    turn = path.with_name(f"{path.name}.opening")
+    lock = hold_lock(turn)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            turn.unlink()
+        os.close(lock)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")
+    connection.execute(f"PRAGMA journal_size_limit = {64 << 20}")
+    check_format(connection, path)
+
+
+def _code(error: BaseException) -> int:
+    """SQLite's primary result code; 0 for errors that are not SQLite's."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:

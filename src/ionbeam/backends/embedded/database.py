@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -15,7 +15,15 @@ import trio
 from msgspec import Struct
 
 from ionbeam.backends.embedded import sessions
-from ionbeam.backends.embedded.connection import check_format, explain, open_memory, open_reader, open_writer
+from ionbeam.backends.embedded.connection import (
+    check_format,
+    explain,
+    open_memory,
+    open_reader,
+    open_writer,
+    statements,
+    transaction,
+)
 from ionbeam.backends.embedded.sessions import OnDead, Sessions
 from ionbeam.backends.embedded.wake import Bells
 from ionbeam.backends.workers import InlineWorkers, ThreadWorkers
@@ -164,7 +172,7 @@ class Database:
         self.bells.ring({topic for pending in group if pending.error is None for topic in pending.rings})
 
     def _commit(self, group: Sequence[_Pending]) -> None:
-        with _transaction(self._writer, "BEGIN IMMEDIATE"):
+        with transaction(self._writer, "BEGIN IMMEDIATE"):
             for pending in group:
                 self._writer.execute("SAVEPOINT change")
                 try:
@@ -179,14 +187,14 @@ class Database:
 
     def _look(self, look: Callable[[sqlite3.Connection], T]) -> T:
         if self._path is None:
-            with _transaction(self._writer, "BEGIN"):
+            with transaction(self._writer, "BEGIN"):
                 return look(self._writer)
         try:
             connection = self._idle.pop()  # no test before: other threads pop too
         except IndexError:
             connection = open_reader(self._path)
         try:
-            with _transaction(connection, "BEGIN"):
+            with transaction(connection, "BEGIN"):
                 return look(connection)
         finally:
             if len(self._idle) < _IDLE_READERS and not self._closed:
@@ -279,37 +287,13 @@ async def _attended(database: Database, path: Path | None, reclaim_every: float)
 async def _prepare(database: Database, parts: Sequence[Part], now: datetime) -> None:
     def change(connection: sqlite3.Connection) -> None:
         for script in (sessions.TABLES, *(part.tables for part in parts)):
-            for statement in _statements(script):
+            for statement in statements(script):
                 connection.execute(statement)
         connection.executemany("INSERT OR IGNORE INTO parts VALUES (?)", [(part.name,) for part in parts])
         database.sessions.present(connection, now)
         database.sessions.sweep(connection)
 
     await database.write(change)
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of `script` one by one: `executescript` would commit the transaction that it runs in."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-    if statement.strip():
-        yield statement
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
-    """A transaction that is rolled back unless the body commits it."""
-    connection.execute(begin)
-    try:
-        yield
-    finally:
-        if connection.in_transaction:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
 
 
 def _again(error: BaseException, cause: BaseException) -> BaseException:

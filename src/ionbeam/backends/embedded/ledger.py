@@ -26,6 +26,7 @@ from ionbeam.ports.ledger import (
     IngestionState,
     Lease,
     Member,
+    NodeState,
     OutboxEntry,
     Published,
     Revision,
@@ -38,9 +39,11 @@ from ionbeam.ports.ledger import (
 from ionbeam.schemas.codec import decode, encode
 from ionbeam.schemas.duration import Duration
 
+
 def _let_go(db: sqlite3.Connection, session: str) -> None:
-    """The windows that a dead session had leased are free."""
+    """The windows that a dead session had leased are free, and its report is forgotten."""
     db.execute("UPDATE windows SET token = NULL, holder = NULL, expires = NULL WHERE holder = ?", (session,))
+    db.execute("DELETE FROM nodes WHERE session = ?", (session,))
 
 
 PART = Part(name="ledger", tables=LEDGER, on_dead=_let_go)
@@ -117,15 +120,11 @@ class EmbeddedLedger:
         )
 
     async def record(self, record: bytes, *messages: Published) -> int:
-        return await self._db.write(
-            lambda db: ingestions.post(db, self._db.session, record, messages), rings=(OUTBOX,)
-        )
+        return await self._db.write(lambda db: ingestions.post(db, self._db.session, record, messages), rings=(OUTBOX,))
 
     # -- coordination ----------------------------------------------------------------------------------------------
     async def enter(self, ingestion_id: str) -> list[int]:
-        return await self._db.write(
-            lambda db: ingestions.enter(db, ingestion_id, self._rules), rings=(WINDOWS,)
-        )
+        return await self._db.write(lambda db: ingestions.enter(db, ingestion_id, self._rules), rings=(WINDOWS,))
 
     async def retract(self, ingestion_id: str, record: bytes) -> int:
         def change(db: sqlite3.Connection) -> int:
@@ -190,9 +189,7 @@ class EmbeddedLedger:
         expires = self._now() + int(ttl * 1e6)
         return await self._db.write(lambda db: _update_leased(db, lease, "expires = ?", expires))
 
-    async def built(
-        self, lease: Lease, revision: Revision, record: bytes, messages: tuple[Published, ...]
-    ) -> Built:
+    async def built(self, lease: Lease, revision: Revision, record: bytes, messages: tuple[Published, ...]) -> Built:
         return await self._db.write(
             lambda db: self._built(db, lease, revision, record, messages), rings=(WINDOWS, OUTBOX)
         )
@@ -218,7 +215,7 @@ class EmbeddedLedger:
         unchanged = lease.current is not None and lease.current.content_hash == revision.content_hash
         if not unchanged:
             db.execute(
-                "INSERT INTO revisions VALUES (?, ?, ?, ?)",
+                "INSERT INTO revisions (dataset, window, number, body) VALUES (?, ?, ?, ?)",
                 (lease.dataset, lease.window_start, revision.number, encode(revision)),
             )
         entry = ingestions.post(db, self._db.session, record, () if unchanged else messages)
@@ -295,6 +292,18 @@ class EmbeddedLedger:
 
         return await self._db.read(look)
 
+    async def last_revision(self) -> int:
+        return await self._db.read(lambda db: db.execute("SELECT COALESCE(MAX(place), 0) FROM revisions").fetchone()[0])
+
+    async def revisions(self, after: int, limit: int) -> list[tuple[int, Revision]]:
+        def look(db: sqlite3.Connection) -> list[tuple[int, Revision]]:
+            found = db.execute(
+                "SELECT place, body FROM revisions WHERE place > ? ORDER BY place LIMIT ?", (after, limit)
+            )
+            return [(place, decode(body, Revision)) for place, body in found]
+
+        return await self._db.read(look)
+
     # -- outbox ----------------------------------------------------------------------------------------------------
     async def outbox(self, limit: int) -> list[OutboxEntry]:
         def look(db: sqlite3.Connection) -> list[OutboxEntry]:
@@ -328,14 +337,40 @@ class EmbeddedLedger:
 
         return await self._db.read(look)
 
+    # -- nodes -----------------------------------------------------------------------------------------------------
+    async def report(self, state: NodeState) -> None:
+        def change(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR REPLACE INTO nodes VALUES (?, ?)", (self._db.session, encode(state)))
+
+        await self._db.write(change)
+
+    async def nodes(self) -> list[NodeState]:
+        def look(db: sqlite3.Connection) -> list[NodeState]:
+            found = db.execute("SELECT body FROM nodes WHERE session IN (SELECT id FROM sessions) ORDER BY session")
+            return [decode(body, NodeState) for (body,) in found]
+
+        return await self._db.read(look)
+
     # -- looking ---------------------------------------------------------------------------------------------------
     async def ingestions(self, after: str | None, limit: int) -> list[IngestionState]:
         return await self._db.read(lambda db: ingestions.states(db, after, limit))
 
+    async def ingestion(self, command_id: str) -> IngestionState | None:
+        return await self._db.read(lambda db: ingestions.state(db, command_id))
+
     async def windows(
-        self, dataset: str | None, after: tuple[str, int] | None, limit: int
+        self, dataset: str | None, after: tuple[str, int] | None, limit: int, *, pending: bool = False
     ) -> list[WindowState]:
-        return await self._db.read(lambda db: windows.states(db, dataset, after, limit))
+        return await self._db.read(lambda db: windows.states(db, dataset, after, limit, pending))
+
+    async def latest(self, dataset: str) -> Revision | None:
+        def look(db: sqlite3.Connection) -> Revision | None:
+            row = db.execute(
+                "SELECT body FROM revisions WHERE dataset = ? ORDER BY place DESC LIMIT 1", (dataset,)
+            ).fetchone()
+            return None if row is None else decode(row[0], Revision)
+
+        return await self._db.read(look)
 
     async def members(self, dataset: str, window_start: int) -> tuple[Member, ...]:
         return await self._db.read(lambda db: windows.members_of(db, dataset, window_start))

@@ -23,6 +23,7 @@ from ionbeam.ports.ledger import (
 )
 from ionbeam.ports.observations import Share
 from ionbeam.schemas.codec import decode, encode
+from ionbeam.schemas.duration import Duration
 from ionbeam.schemas.messages import Claim
 
 _MESSAGES = msgspec.msgpack.Encoder()
@@ -40,13 +41,9 @@ def post(db: sqlite3.Connection, owner: str, record: bytes, messages: tuple[Publ
 
 
 def standing(db: sqlite3.Connection, command_id: str) -> Standing:
-    row = db.execute(
-        "SELECT issued_at, digest, payload, entry FROM ingestions WHERE id = ?", (command_id,)
-    ).fetchone()
+    row = db.execute("SELECT issued_at, digest, payload, entry FROM ingestions WHERE id = ?", (command_id,)).fetchone()
     if row is not None:
-        return Standing(
-            accepted=True, issued_at=moment(row[0]), digest=row[1], payload_location=row[2], entry=row[3]
-        )
+        return Standing(accepted=True, issued_at=moment(row[0]), digest=row[1], payload_location=row[2], entry=row[3])
     handed = db.execute("SELECT at FROM first_handed WHERE id = ?", (command_id,)).fetchone()
     return Standing(accepted=False, issued_at=None if handed is None else moment(handed[0]))
 
@@ -89,7 +86,7 @@ def _insert(db: sqlite3.Connection, new: Acceptance, entry: int, now: int) -> No
     issued_at = micros(new.issued_at)
     db.execute(
         "INSERT INTO ingestions (id, dataset, issued_at, accepted_at, digest, payload, quarantine, start,"
-        ' "end", claims, replaces, counts, metadata, entry) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)',
+        ' "end", claims, replaces, max_future, counts, metadata, entry) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)',
         (
             new.id,
             new.metadata.dataset.name,
@@ -102,6 +99,7 @@ def _insert(db: sqlite3.Connection, new: Acceptance, entry: int, now: int) -> No
             micros(new.end_time),
             msgspec.json.encode(new.claims),
             msgspec.json.encode(new.replaces),
+            str(new.max_future),
             encode(new.counts),
             digest,
             entry,
@@ -156,19 +154,30 @@ def _take_part(
     return touched
 
 
+_STATE = (
+    'SELECT i.id, i.dataset, i.entered, i.issued_at, i.accepted_at, i.payload, i.quarantine, i.start, i."end",'
+    " i.claims, i.replaces, i.max_future, i.counts, i.metadata, r.id FROM ingestions i"
+    " LEFT JOIN replaced r ON r.id = i.id"
+)
+
+
 def states(db: sqlite3.Connection, after: str | None, limit: int) -> list[IngestionState]:
     """A page of accepted ingestions in the order of acceptance."""
     found = db.execute(
-        'SELECT i.id, i.dataset, i.entered, i.issued_at, i.accepted_at, i.payload, i.quarantine, i.start, i."end",'
-        " i.claims, i.counts, i.metadata, r.id FROM ingestions i LEFT JOIN replaced r ON r.id = i.id"
-        " WHERE i.seq > COALESCE((SELECT seq FROM ingestions WHERE id = ?), 0) ORDER BY i.seq LIMIT ?",
+        f"{_STATE} WHERE i.seq > COALESCE((SELECT seq FROM ingestions WHERE id = ?), 0) ORDER BY i.seq LIMIT ?",
         (after, limit),
     ).fetchall()
     return [_state(db, row) for row in found]
 
 
+def state(db: sqlite3.Connection, command_id: str) -> IngestionState | None:
+    row = db.execute(f"{_STATE} WHERE i.id = ?", (command_id,)).fetchone()
+    return None if row is None else _state(db, row)
+
+
 def _state(db: sqlite3.Connection, row: tuple[Any, ...]) -> IngestionState:
-    name, dataset, entered, issued, accepted, payload, quarantine, start, end, claims, counts, metadata, gone = row
+    (name, dataset, entered, issued, accepted, payload, quarantine, start, end, *rest) = row
+    claims, replaces, max_future, counts, metadata, gone = rest
     shares = db.execute(
         "SELECT window, rows, placement FROM shares WHERE ingestion = ? ORDER BY window", (name,)
     ).fetchall()
@@ -185,6 +194,8 @@ def _state(db: sqlite3.Connection, row: tuple[Any, ...]) -> IngestionState:
         end_time=moment(end),
         metadata=windows.metadata_of(db, metadata),
         claims=_CLAIMS.decode(claims),
+        replaces=_IDS.decode(replaces),
+        max_future=Duration(max_future),
         counts=decode(counts, Counts),
         shares=tuple(Share(window_start=w, rows=rows, placement=placement) for w, rows, placement in shares),
     )

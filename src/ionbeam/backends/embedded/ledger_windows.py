@@ -141,16 +141,15 @@ def _subject_to_change(db: sqlite3.Connection, dataset: str, window: int) -> Dur
     return metadata_of(db, found[0]).dataset.subject_to_change_window if found else Duration("PT0S")
 
 
-_STATE = (
-    "SELECT dataset, start, span, desired, built, rows, due, expires, failures, parked, revision FROM windows"
-)
+_STATE = "SELECT dataset, start, span, desired, built, rows, due, expires, failures, parked, revision FROM windows"
 
 
 def states(
-    db: sqlite3.Connection, dataset: str | None, after: tuple[str, int] | None, limit: int
+    db: sqlite3.Connection, dataset: str | None, after: tuple[str, int] | None, limit: int, pending: bool
 ) -> list[WindowState]:
     """A page of windows by dataset and start."""
     condition = "(dataset, start) > (?, ?)" + ("" if dataset is None else " AND dataset = ?")
+    condition += " AND desired <> built" if pending else ""
     arguments = [*(after or ("", -(1 << 62))), *([] if dataset is None else [dataset]), limit]
     found = db.execute(f"{_STATE} WHERE {condition} ORDER BY dataset, start LIMIT ?", arguments).fetchall()
     return [_state(db, row) for row in found]

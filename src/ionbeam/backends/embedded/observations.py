@@ -6,16 +6,14 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 
-import numpy as np
 import pyarrow as pa
 
-from ionbeam.domain.windows import window_indexes
+from ionbeam.domain.windows import by_window
 from ionbeam.errors import IonbeamError
 from ionbeam.ports.objects import ObjectStore
 from ionbeam.ports.observations import Share
 from ionbeam.schemas import routes
 from ionbeam.schemas.duration import Duration
-from ionbeam.schemas.metadata import TIMESTAMP
 
 SEGMENT_BATCH_ROWS = 65_536
 
@@ -40,7 +38,7 @@ class SegmentStore:
         number = 0
         with self._objects.upload() as upload:
             with pa.ipc.new_file(upload.file, schema) as writer:
-                for window, batch in _by_window(tables, span):
+                for window, batch in _batches(tables, span):
                     writer.write_batch(batch)
                     first, count, rows = placed.get(window, (number, 0, 0))
                     placed[window] = (first, count + 1, rows + len(batch))
@@ -48,7 +46,7 @@ class SegmentStore:
             if placed:
                 upload.commit(key)
         return [
-            Share(window_start=window * span_us, rows=rows, placement=f"{key}#{first}:{count}")
+            Share(window_start=window, rows=rows, placement=f"{key}#{first}:{count}")
             for window, (first, count, rows) in placed.items()
         ]
 
@@ -70,13 +68,9 @@ class SegmentStore:
             self._objects.discard(key)
 
 
-def _by_window(tables: Iterable[pa.Table], span: Duration) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _batches(tables: Iterable[pa.Table], span: Duration) -> Iterator[tuple[int, pa.RecordBatch]]:
     """The rows of `tables`, which come in order of time, as batches that each lie in one window."""
     for table in tables:
-        windows = window_indexes(table.column(TIMESTAMP).to_numpy(), span)
-        borders = [0, *(np.flatnonzero(windows[1:] != windows[:-1]) + 1).tolist(), len(table)]
-        whole = table.combine_chunks()
-        for start, end in zip(borders, borders[1:], strict=False):
-            part = whole.slice(start, end - start)
+        for window, part in by_window(table.combine_chunks(), span):
             for batch in part.to_batches(max_chunksize=SEGMENT_BATCH_ROWS):
-                yield int(windows[start]), batch
+                yield window, batch

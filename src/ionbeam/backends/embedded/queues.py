@@ -44,8 +44,9 @@ CREATE TABLE IF NOT EXISTS messages (
     history BLOB NOT NULL DEFAULT '[]',
     body BLOB NOT NULL
 );
+-- `holder` stands in both indexes so that they cover what is asked of them.
 CREATE INDEX IF NOT EXISTS messages_waiting
-    ON messages (queue, delayed, available_at, seq) WHERE holder IS NULL;
+    ON messages (queue, delayed, available_at, seq, holder) WHERE holder IS NULL;
 CREATE INDEX IF NOT EXISTS messages_taken ON messages (queue, holder) WHERE holder IS NOT NULL;
 CREATE TABLE IF NOT EXISTS dead_letters (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -218,13 +219,14 @@ def depths(connection: sqlite3.Connection, now: datetime) -> list[QueueDepth]:
 def dead_letters(connection: sqlite3.Connection, queue: str | None) -> list[DeadLetter]:
     where, values = ("", ()) if queue is None else ("WHERE queue = ?", (queue,))
     rows = connection.execute(
-        "SELECT number, queue, reason, attempts, first_failed, last_failed, body, history"
+        "SELECT number, message_id, queue, reason, attempts, first_failed, last_failed, body, history"
         f" FROM dead_letters {where} ORDER BY number",
         values,
     )
     return [
         DeadLetter(
             id=str(number),
+            message_id=message_id,
             queue=name,
             reason=reason,
             attempts=attempts,
@@ -233,7 +235,7 @@ def dead_letters(connection: sqlite3.Connection, queue: str | None) -> list[Dead
             body=body,
             history=_history(history),
         )
-        for number, name, reason, attempts, first, last, body, history in rows
+        for number, message_id, name, reason, attempts, first, last, body, history in rows
     ]
 
 

@@ -181,7 +181,9 @@ class Sessions:
         return row is not None and (certain or row[0] < now or lock_is_free(self._path(name)))
 
     def _end(self, connection: sqlite3.Connection, name: str, now: int) -> None:
-        connection.execute("UPDATE sessions SET died_at = ? WHERE id = ?", (now, name))
+        found = connection.execute("UPDATE sessions SET died_at = ? WHERE id = ?", (now, name))
+        if found.rowcount == 0:
+            return  # declared dead by another session, which has returned what it held
         for hook in self.on_dead:
             hook(connection, name)
         connection.execute("DELETE FROM sessions WHERE id = ?", (name,))

@@ -12,7 +12,8 @@ CREATE TABLE IF NOT EXISTS ingestions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, dataset TEXT NOT NULL,
     entered INTEGER NOT NULL DEFAULT 0, issued_at INTEGER NOT NULL, accepted_at INTEGER NOT NULL,
     digest TEXT NOT NULL, payload TEXT NOT NULL, quarantine TEXT, start INTEGER NOT NULL, "end" INTEGER NOT NULL,
-    claims BLOB NOT NULL, replaces BLOB NOT NULL, counts BLOB NOT NULL, metadata TEXT NOT NULL, entry INTEGER NOT NULL
+    claims BLOB NOT NULL, replaces BLOB NOT NULL, max_future TEXT NOT NULL,
+    counts BLOB NOT NULL, metadata TEXT NOT NULL, entry INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS replaced (id TEXT PRIMARY KEY, by TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS shares (
@@ -38,9 +39,11 @@ CREATE INDEX IF NOT EXISTS windows_leased ON windows (expires) WHERE token IS NO
 CREATE INDEX IF NOT EXISTS windows_pending ON windows (dataset, start) WHERE desired <> built;
 CREATE INDEX IF NOT EXISTS windows_parked ON windows (dataset) WHERE parked IS NOT NULL;
 CREATE TABLE IF NOT EXISTS revisions (
-    dataset TEXT NOT NULL, window INTEGER NOT NULL, number INTEGER NOT NULL, body BLOB NOT NULL,
-    PRIMARY KEY (dataset, window, number)
-) WITHOUT ROWID;
+    place INTEGER PRIMARY KEY AUTOINCREMENT, dataset TEXT NOT NULL, window INTEGER NOT NULL,
+    number INTEGER NOT NULL, body BLOB NOT NULL, UNIQUE (dataset, window, number)
+);
+CREATE INDEX IF NOT EXISTS revisions_latest ON revisions (dataset, place);
+CREATE TABLE IF NOT EXISTS nodes (session TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, record BLOB NOT NULL, messages BLOB NOT NULL
 );

@@ -1,0 +1,5 @@
+import sys
+
+from ionbeam.cli import main
+
+sys.exit(main())

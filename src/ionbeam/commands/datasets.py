@@ -1,0 +1,140 @@
+"""`ionbeam datasets` and `ionbeam show`: what has been built, and what is in it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import trio
+
+from ionbeam.commands.common import existing_home, log_to_stderr, print_json, print_table, say, topology_of
+from ionbeam.commands.work import all_windows
+from ionbeam.config import Topology
+from ionbeam.errors import IonbeamError
+from ionbeam.node import open_ports, open_stores
+from ionbeam.ports.ledger import Revision
+
+MOST = 40
+
+
+def datasets(arguments: argparse.Namespace) -> int:
+    log_to_stderr(arguments)
+    topology = topology_of(arguments)
+    existing_home(topology)
+    found = trio.run(_current, topology, arguments.name)
+    if arguments.json:
+        print_json({"datasets": [_entry(revision, url) for revision, url in found]})
+        return 0
+    rows = [
+        (r.dataset, r.event.start_time, r.event.end_time, r.number, r.rows, r.content_hash[:12], url)
+        for r, url in found
+    ]
+    if not rows:
+        say(f"no dataset {arguments.name} here" if arguments.name else "no dataset has been built here yet")
+        return 0
+    shown = rows if not sys.stdout.isatty() else rows[-MOST:]
+    print_table(("dataset", "from", "to", "revision", "rows", "content", "location"), shown)
+    if len(shown) < len(rows):
+        say(f"the last {len(shown)} of {len(rows):,} windows (`--json` has all)")
+    return 0
+
+
+async def _current(topology: Topology, dataset: str | None) -> list[tuple[Revision, str]]:
+    async with open_ports(topology) as ports:
+        return [
+            (window.current, ports.objects.url(window.current.event.dataset_location))
+            for window in await all_windows(ports, dataset)
+            if window.current is not None
+        ]
+
+
+def _entry(revision: Revision, url: str) -> dict[str, object]:
+    return {
+        "dataset": revision.dataset,
+        "window_start": revision.event.start_time,
+        "window_end": revision.event.end_time,
+        "revision": revision.number,
+        "supersedes": revision.event.supersedes,
+        "rows": revision.rows,
+        "content_hash": revision.content_hash,
+        "location": url,
+    }
+
+
+def show(arguments: argparse.Namespace) -> int:
+    log_to_stderr(arguments)
+    topology = topology_of(arguments)
+    path = _path(arguments.location, topology)
+    if path is None:
+        print(f"ionbeam: nothing at {arguments.location!r}: take a location from `ionbeam datasets`", file=sys.stderr)
+        return 1
+    try:
+        with pa.OSFile(str(path)) as file:
+            reader = pa.ipc.open_file(file)
+            schema = reader.schema
+            head = _head(reader, arguments.rows)
+            rows = sum(reader.get_batch(place).num_rows for place in range(reader.num_record_batches))
+    except pa.ArrowInvalid as error:
+        print(f"ionbeam: {path} is not a dataset file ({error})", file=sys.stderr)
+        return 1
+    notes = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    if arguments.json:
+        print_json({"metadata": notes, "rows": rows, "columns": _columns(schema), "first_rows": _plain(head)})
+        return 0
+    print_table(("metadata", "value"), [*notes.items(), ("rows", rows)])
+    columns = _columns(schema)
+    print_table(
+        ("column", "type", "standard name", "units", "level", "method", "period"),
+        [
+            [column.get(key, "") for key in ("name", "type", "standard_name", "units", "level", "method", "period")]
+            for column in columns
+        ],
+    )
+    # the variables' full names stand in the table above
+    print_table([name.partition("__")[0] for name in schema.names], [list(row.values()) for row in _plain(head)])
+    return 0
+
+
+def _path(location: str, topology: Topology) -> Path | None:
+    """The file that a URL, a path or an object key names."""
+    parts = urlsplit(location)
+    if parts.scheme == "file":
+        path = Path(unquote(parts.path))
+    else:
+        path = Path(location)
+        if not path.is_file():
+            objects, _ = open_stores(topology)
+            try:
+                path = Path(unquote(urlsplit(objects.url(location)).path))
+            except IonbeamError:  # not a key either
+                return None
+    return path if path.is_file() else None
+
+
+def _head(reader: pa.ipc.RecordBatchFileReader, rows: int) -> pa.Table:
+    if reader.num_record_batches == 0:
+        return reader.schema.empty_table()
+    return pa.Table.from_batches([reader.get_batch(0)]).slice(0, rows)
+
+
+def _columns(schema: pa.Schema) -> list[dict[str, str]]:
+    return [
+        {
+            "name": field.name,
+            "type": str(field.type),
+            **{key.decode(): value.decode() for key, value in (field.metadata or {}).items()},
+        }
+        for field in schema
+    ]
+
+
+def _plain(table: pa.Table) -> list[dict[str, object]]:
+    """Rows with times as text: nanoseconds do not fit a datetime."""
+    place = table.schema.get_field_index("timestamp")
+    if place >= 0:
+        table = table.set_column(place, "timestamp", table.column(place).cast(pa.string()))
+    rows: list[dict[str, object]] = table.to_pylist()
+    return rows
