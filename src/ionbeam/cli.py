@@ -123,7 +123,7 @@ def _add(commands: Commands[argparse.ArgumentParser], name: str, command: str, w
     where.add_argument("--topology", type=Path, metavar="FILE", help="a topology file (TOML)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what happens, to stderr")
-    parser.set_defaults(command=command, parser=parser, default_home="ionbeam-home")
+    parser.set_defaults(command=command, parser=parser, default_home=None)
     return parser
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -13,6 +14,9 @@ from msgspec import Meta, Struct, field
 from ionbeam.errors import TopologyError
 from ionbeam.schemas.codec import from_builtins
 from ionbeam.schemas.duration import Duration
+
+
+DEFAULT_HOME = "ionbeam-home"
 
 
 class NodeSettings(Struct, frozen=True, kw_only=True):
@@ -98,7 +102,7 @@ class Memory(Struct, frozen=True, kw_only=True):
 class Topology(Struct, frozen=True, kw_only=True):
     """Everything that a node is made of. `home` is the folder of the embedded backends."""
 
-    home: str = "ionbeam-home"
+    home: str = field(default_factory=lambda: os.environ.get("IONBEAM_HOME") or DEFAULT_HOME)
     node: NodeSettings = NodeSettings()
     rules: Rules = Rules()
     windows: WindowSettings = WindowSettings()
@@ -115,7 +119,9 @@ class Topology(Struct, frozen=True, kw_only=True):
 
 
 def read_topology(path: Path) -> Topology:
-    """The topology in the TOML file `path`; a relative `home` is relative to the file's folder.
+    """The topology in the TOML file `path`; a relative `home` in it is relative to the file's folder.
+
+    Without one it is `$IONBEAM_HOME`, or `ionbeam-home` in the current folder, as on the command line.
 
     Raises TopologyError with every mistake found.
     """
@@ -126,8 +132,9 @@ def read_topology(path: Path) -> Topology:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TopologyError([f"{path}: not TOML: {error}"]) from None
     topology = check_topology(content)
-    home = path.parent / Path(topology.home).expanduser()
-    return msgspec.structs.replace(topology, home=str(home))
+    if "home" not in content:
+        return topology
+    return msgspec.structs.replace(topology, home=str(path.parent / Path(topology.home).expanduser()))
 
 
 def check_topology(content: dict[str, Any]) -> Topology:

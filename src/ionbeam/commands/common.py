@@ -22,8 +22,11 @@ def topology_of(arguments: argparse.Namespace) -> Topology:
     """The topology that the command line names: a file, a home, or the default home."""
     if arguments.topology is not None:
         return read_topology(arguments.topology)
-    home = arguments.home or Path(os.environ.get("IONBEAM_HOME") or arguments.default_home)
-    return Topology(home=str(home))
+    if arguments.home is not None:
+        return Topology(home=str(arguments.home))
+    if arguments.default_home is not None and not os.environ.get("IONBEAM_HOME"):
+        return Topology(home=arguments.default_home)
+    return Topology()
 
 
 def existing_home(topology: Topology) -> None:
@@ -95,7 +98,7 @@ def console(*, stderr: bool = False) -> Any:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 200, highlight=False)
+    return Console(stderr=stderr, width=None if stream.isatty() else 500, highlight=False)
 
 
 def say(text: str) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from functools import total_ordering
+from typing import Any
+
+from msgspec import field
 
 _MICROSECONDS = {"W": 604_800_000_000, "D": 86_400_000_000, "H": 3_600_000_000, "M": 60_000_000, "S": 1_000_000}
 _LONGEST = 100_000 * _MICROSECONDS["D"]
@@ -78,6 +81,11 @@ class Duration:
                 time += f"{count}{unit}"
             rest = left
         return "P" + date + ("T" + time if time else "") if date or time else "PT0S"
+
+
+def lasting(text: str) -> Any:
+    """A struct field's default duration, made per struct: a plain default has no place in a JSON Schema."""
+    return field(default_factory=lambda: Duration(text))
 
 
 def _parse(text: str) -> int:

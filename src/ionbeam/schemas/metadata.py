@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from ionbeam.schemas.duration import Duration
+from ionbeam.schemas.duration import Duration, lasting
 from ionbeam.schemas.variables import (
     CanonicalVariable,
     ColumnName,
@@ -40,10 +40,10 @@ class DatasetMetadata(Struct, frozen=True, kw_only=True):
 
     name: DatasetName
     description: Text = ""
-    aggregation_span: Duration = Duration("P1D")
+    aggregation_span: Duration = lasting("P1D")
     source_links: tuple[Link, ...] = ()
     keywords: tuple[Text, ...] = ()
-    subject_to_change_window: Duration = Duration("PT0S")
+    subject_to_change_window: Duration = lasting("PT0S")
 
     def __post_init__(self) -> None:
         span = self.aggregation_span.microseconds

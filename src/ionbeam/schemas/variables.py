@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from ionbeam.schemas.duration import Duration
+from ionbeam.schemas.duration import Duration, lasting
 
 ColumnName = Annotated[str, Meta(min_length=1, max_length=255)]
 StandardName = Annotated[str, Meta(min_length=1, max_length=255, pattern="^[A-Za-z0-9]+(_[A-Za-z0-9]+)*$")]
@@ -18,8 +18,6 @@ CellMethod = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-z]+(_
 NumberType = Literal["float64", "float32", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 MetadataType = NumberType | Literal["string", "bool"]
 TimeType = Annotated[str, Meta(pattern=r"^(datetime64|timestamp)\[(s|ms|us|ns)(, ?[A-Za-z0-9_+:/-]{1,64})?\]$")]
-
-POINT = Duration("PT0S")
 
 
 class TimeColumn(Struct, frozen=True, kw_only=True):
@@ -77,7 +75,7 @@ class CanonicalVariable(Struct, frozen=True, kw_only=True):
     cf_unit: Unit
     level: float = 0.0
     method: CellMethod = "point"
-    period: Duration = POINT
+    period: Duration = lasting("PT0S")
     dtype: NumberType = "float64"
     from_unit: Unit | None = None
     missing_values: tuple[float | str, ...] = ()
