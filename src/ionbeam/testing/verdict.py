@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ionbeam.domain.windows import micros
 from ionbeam.ports.ledger import Revision, WindowState
+from ionbeam.schemas.codec import decode
 from ionbeam.schemas.journal import Record
 from ionbeam.schemas.messages import DataSetAvailableEvent
 from ionbeam.testing.load import START, Plan
@@ -154,7 +155,7 @@ def _revisions(expected: Expectation, outcome: Outcome) -> Iterator[str]:
     for record in outcome.journal:
         if record.kind != "built":
             continue
-        event = msgspec.json.decode(record.body, type=_BuiltBody).event
+        event = decode(bytes(record.body), _BuiltBody).event
         key = (event.metadata.name, micros(event.start_time) // 10**6 - int(START.timestamp()))
         known = told[key].setdefault(event.revision, event.content_hash)
         if known != event.content_hash:

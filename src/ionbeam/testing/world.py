@@ -22,6 +22,7 @@ from ionbeam.domain.windows import micros
 from ionbeam.ports.broker import DeadLetter, Incoming
 from ionbeam.ports.ledger import IngestionState, WindowState
 from ionbeam.schemas import routes
+from ionbeam.schemas.codec import decode
 from ionbeam.schemas.journal import Record
 from ionbeam.testing.faults import Fault, Script
 from ionbeam.testing.life import PARTS, Life
@@ -190,7 +191,7 @@ class World:
     def stored(self, key: str, data: bytes) -> None:
         """An object is durable: if it is a segment of the journal, read it."""
         if key.startswith("journal/"):
-            records = [msgspec.json.decode(line, type=Record) for line in data.splitlines()]
+            records = [decode(line, Record) for line in data.splitlines()]
             self.journal += records
             self._journaled.update((record.kind, record.id) for record in records)
 
