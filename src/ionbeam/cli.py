@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ionbeam.errors import IonbeamError, TopologyError
+from ionbeam.text import clean
 from ionbeam.version import VERSION
 
-OK, FAILED, WRONG_USE = 0, 1, 2
+FAILED, WRONG_USE, STOPPED = 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,21 +26,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     module, _, function = arguments.command.partition(":")
     try:
         code: int = getattr(importlib.import_module(f"ionbeam.commands.{module}"), function)(arguments)
-    except TopologyError as error:
-        for problem in error.problems:
-            print(f"ionbeam: {problem}", file=sys.stderr)
-        return FAILED
-    except IonbeamError as error:
-        print(f"ionbeam: {error}", file=sys.stderr)
-        return FAILED
     except BrokenPipeError:
         # the reader of our output has gone: nothing to tell it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except KeyboardInterrupt:
-        print("ionbeam: stopped", file=sys.stderr)
-        return 130
+    except BaseException as error:
+        return _failed(error)
     return code
+
+
+def _failed(error: BaseException) -> int:
+    """Tell what stopped a command; what is not ours to explain comes out as it is."""
+    causes = _causes(error)
+    if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
+        print("ionbeam: stopped; what was under way goes back to its queues", file=sys.stderr)
+        return STOPPED
+    if not all(isinstance(cause, IonbeamError) for cause in causes):
+        raise error
+    for cause in causes:
+        for line in cause.problems if isinstance(cause, TopologyError) else [str(cause)]:
+            print(f"ionbeam: {clean(line)}", file=sys.stderr)
+    return FAILED
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The exceptions in `error`, which may be a group of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return [cause for inner in error.exceptions for cause in _causes(inner)]
+    return [error]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -14,7 +14,6 @@ from msgspec import Meta, Struct, field
 from ionbeam.errors import TopologyError
 from ionbeam.schemas.codec import from_builtins
 from ionbeam.schemas.duration import Duration
-
 
 DEFAULT_HOME = "ionbeam-home"
 
@@ -141,6 +140,7 @@ def check_topology(content: dict[str, Any]) -> Topology:
     """The topology that `content` describes. Raises TopologyError with every mistake, each with its key path."""
     problems: list[str] = []
     topology: Topology = _struct(Topology, content, "", problems)
+    problems.extend(_names(content))
     if not problems:
         problems.extend(_contradictions(topology))
     if problems:
@@ -168,27 +168,39 @@ def _struct(kind: type[Any], content: Any, path: str, problems: list[str]) -> An
 def _value(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
     if isinstance(kind, type) and issubclass(kind, Struct):
         return _struct(kind, value, path, problems)
-    arguments: tuple[Any, ...] = getattr(kind, "__args__", ())
-    if getattr(kind, "__origin__", None) is dict:
+    if get_origin(kind) is dict:
         if not isinstance(value, dict):
             problems.append(f"{path}: expected a table, got {_short(value)}")
             return {}
-        return {key: _value(arguments[1], item, f"{path}.{key}", problems) for key, item in value.items()}
+        return {key: _value(get_args(kind)[1], item, f"{path}.{key}", problems) for key, item in value.items()}
     try:
         return from_builtins(value, kind)
     except msgspec.ValidationError as error:
-        problems.append(f"{path}: {error} (got {_short(value)})")
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        remedy = f"; choose from {', '.join(map(repr, choices))}" if choices else ""
+        problems.append(f"{path}: {error} (got {_short(value)}){remedy}")
         return value
+
+
+_LETTERS = set("abcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+def _names(content: dict[str, Any]) -> list[str]:
+    """What is wrong with the names that the operator chose."""
+    problems = []
+    for table, letters, spelled in (
+        ("exporters", _LETTERS | {"-"}, "lowercase letters, digits, '_' and '-'"),
+        ("datasets", _LETTERS, "lowercase letters, digits and '_'"),
+    ):
+        names = content.get(table)
+        for name in names if isinstance(names, dict) else ():
+            if not name or not set(name) <= letters:
+                problems.append(f"{table}.{name}: a name here has {spelled}")
+    return problems
 
 
 def _contradictions(topology: Topology) -> list[str]:
     problems = []
-    for name in topology.exporters:
-        if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
-            problems.append(f"exporters.{name}: an exporter's name has lowercase letters, digits, '_' and '-'")
-    for name in topology.datasets:
-        if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_"):
-            problems.append(f"datasets.{name}: a dataset's name has lowercase letters, digits and '_'")
     if topology.attempts.longest_delay < topology.attempts.first_delay:
         problems.append("attempts.longest_delay: is shorter than attempts.first_delay")
     for key in ("first_delay", "longest_delay"):

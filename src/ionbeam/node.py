@@ -116,7 +116,7 @@ async def open_client(where: str | Path | Topology) -> AsyncIterator[Client]:
 def open_stores(topology: Topology) -> tuple[ObjectStore, ObservationStore]:
     """Blocking. The object store and the observation store of `topology`."""
     from ionbeam.backends.embedded.observations import SegmentStore
-    from ionbeam.backends.objects import LocalObjects
+    from ionbeam.backends.local_objects import LocalObjects
     from ionbeam.backends.workers import ThreadWorkers
 
     folder = Path(topology.objects.path) if topology.objects.path else Path(topology.home) / "objects"

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from pathlib import Path
+from typing import NoReturn
+from urllib.parse import unquote, urlsplit
 
+import obstore
 import pyarrow as pa
 import pytest
 import trio
+from object_store_suite import ObjectStoreContract, OpenStore, keys, uploaded
+from obstore.exceptions import GenericError
+from obstore.store import LocalStore
 
-from ionbeam.backends.objects import LocalObjects, MemoryObjects
+from ionbeam.backends import local_objects
+from ionbeam.backends.local_objects import LocalObjects
+from ionbeam.backends.memory_objects import MemoryObjects
 from ionbeam.backends.workers import ThreadWorkers
-from ionbeam.errors import IonbeamError, Unavailable
-from object_store_suite import ObjectStoreContract, OpenStore
+from ionbeam.errors import IonbeamError, PayloadMissing, Unavailable
 
 
 def local(folder: Path) -> LocalObjects:
@@ -51,7 +59,7 @@ async def test_everything_is_synced_before_it_is_confirmed(
     fsync = os.fsync
 
     def recording(descriptor: int) -> None:
-        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), target.exists()))
+        synced.append((str(Path(f"/proc/self/fd/{descriptor}").readlink()), target.exists()))
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", recording)
@@ -62,7 +70,8 @@ async def test_everything_is_synced_before_it_is_confirmed(
             upload.file.write(b"x")
             upload.commit("new/folder/key")
     content, *folders = synced
-    assert ".staging" in content[0] and content[1] is False
+    assert ".staging" in content[0]
+    assert content[1] is False
     assert (str(target.parent), True) in folders
     assert {path for path, _ in folders} == {str(parent) for parent in list(target.parents)[:3]}
 
@@ -113,10 +122,96 @@ async def test_an_object_cannot_be_a_folder(tmp_path: Path) -> None:
         assert not isinstance(caught.value, Unavailable)
 
 
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENFILE, errno.EACCES, None])
+async def test_an_error_of_the_disk_is_told_by_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    """A disk that cannot serve is a wait, what does not pass by itself an error; neither is a missing object."""
+    store = local(tmp_path)
+    await store.put("key", b"content")
+    text = "unexpected" if code is None else f"Unable to open file: {os.strerror(code)} (os error {code})"
+
+    def failing(*args: object) -> NoReturn:
+        raise GenericError(f"{text}\n\nDebug source:\n(os error 2)")
+
+    for name in ("get", "head", "delete", "list_with_delimiter"):
+        monkeypatch.setattr(obstore, name, failing)
+    for ask in (store.get, store.exists, store.delete, lambda key: keys(store)):
+        with pytest.raises(IonbeamError, match=re.escape(str(tmp_path))) as caught:
+            await ask("key")
+        assert isinstance(caught.value, Unavailable) == (code in (errno.EIO, errno.ENFILE))
+        assert not isinstance(caught.value, PayloadMissing)
+        assert "Debug" not in str(caught.value)
+
+
+_NO_DESCRIPTORS = """
+import os, sys, trio
+from pathlib import Path
+from ionbeam.backends.local_objects import LocalObjects
+from ionbeam.backends.workers import InlineWorkers
+from ionbeam.errors import Unavailable
+
+async def main():
+    store = LocalObjects(Path(sys.argv[1]), InlineWorkers())
+    await store.put("key", b"content")
+    held = []
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    for number, ask in enumerate((store.get, store.open, lambda key: store.put("other", b""))):
+        try:
+            result = ask("key")
+            if number != 1:
+                await result
+        except Unavailable as error:
+            print("open files" in str(error))
+    os.close(held.pop())
+    print(await store.get("key"))
+
+trio.run(main)
+"""
+
+
+async def test_too_many_open_files_are_a_wait(tmp_path: Path) -> None:
+    """A process without free descriptors gets Unavailable with the remedy, and goes on once there are some."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = ["sh", "-c", 'ulimit -n 64; exec "$0" "$@"', sys.executable, "-c", _NO_DESCRIPTORS, str(tmp_path)]
+    done = await trio.run_process(command, capture_stdout=True, env=environment)
+    assert done.stdout.decode().split() == ["True", "True", "True", "b'content'"]
+
+
+async def test_a_deletion_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When delete returns, also for what was gone already, the folder without the name is on the disk."""
+    store, synced = local(tmp_path), []
+    await store.put("folder/key", b"")
+    monkeypatch.setattr(local_objects, "fsync_folder", lambda folder: synced.append(folder))
+    await store.delete("folder/key")
+    store.discard("folder/key")
+    assert synced == [tmp_path / "folder"] * 2
+
+
+def test_what_a_url_names_is_there(tmp_path: Path) -> None:
+    """A program that knows nothing of ionbeam reads the object from its URL; obstore reads the same folder."""
+    store = local(tmp_path / "a folder")
+    uploaded(store, "raw/a_1", b"content")
+    assert Path(unquote(urlsplit(store.url("raw/a_1")).path)).read_bytes() == b"content"
+    other = LocalStore(tmp_path / "a folder")
+    assert obstore.get(other, "raw/a_1").bytes().to_bytes() == b"content"
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    """Opening a store where a file is in the way names the place."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(IonbeamError, match=re.escape(str(tmp_path / "file"))):
+        local(tmp_path / "file" / "objects")
+
+
 _LEFT_BEHIND = """
 import os, signal, sys, trio
 from pathlib import Path
-from ionbeam.backends.objects import LocalObjects
+from ionbeam.backends.local_objects import LocalObjects
 from ionbeam.backends.workers import InlineWorkers
 with LocalObjects(Path(sys.argv[1]), InlineWorkers()).upload() as upload:
     upload.file.write(b"half")

@@ -20,6 +20,7 @@ import geopandas
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 STEM = "20240101T000000Z_P1D"
+TOMBSTONE = f".{STEM}.removed"
 TEMPERATURE = "air_temperature__degC__2.0__point__PT0S"
 HOSTILE = ["Zürich 🌡", "'; DROP TABLE x; --", "../../etc/passwd", "a\nb\tc", "", "北京", "{{x}}\\", None]
 
@@ -68,9 +70,7 @@ def observations(count: int, seed: int = 0, station: str = "station") -> pa.Tabl
         pa.array([None if n % 3 == 1 else n / 8 for n in numbers], pa.float64()),
         pa.array([HOSTILE[n % len(HOSTILE)] for n in numbers], pa.string()),
     ]
-    return pa.Table.from_arrays(
-        columns, schema=pa.schema(fields, metadata={"description": "Wetter in Zürich"})
-    )
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields, metadata={"description": "Wetter in Zürich"}))
 
 
 def as_revision(
@@ -116,7 +116,7 @@ def revision_shown(folder: Path) -> int:
     """The highest revision that a file of the folder speaks of; 0 for none."""
     numbers = [0]
     for name, content in shown(folder).items():
-        if name == f"{STEM}.removed":
+        if name == TOMBSTONE:
             numbers.append(json.loads(content)["revision"])
         elif name == f"{STEM}.parquet":
             numbers.append(int(pq.read_metadata(io.BytesIO(content)).metadata[b"ionbeam.revision"]))
@@ -174,9 +174,7 @@ def test_geometry_covering_and_metadata(tmp_path: Path) -> None:
     path = exported(tmp_path, table)
     read = pq.read_table(path)
     lon, lat = table["longitude"].to_pylist(), table["latitude"].to_pylist()
-    assert read["geometry"].to_pylist() == [
-        struct.pack("<BIdd", 1, 1, *at) for at in zip(lon, lat, strict=True)
-    ]
+    assert read["geometry"].to_pylist() == [struct.pack("<BIdd", 1, 1, *at) for at in zip(lon, lat, strict=True)]
     corners = [{"xmin": x, "ymin": y, "xmax": x, "ymax": y} for x, y in zip(lon, lat, strict=True)]
     assert read["bbox"].to_pylist() == corners
     geo = json.loads(pq.read_metadata(path).metadata[b"geo"])
@@ -343,11 +341,26 @@ def test_the_file_of_an_empty_revision_disappears(tmp_path: Path) -> None:
     exporter = GeoParquetExporter(tmp_path)
     exporter.apply(REVISIONS[1])
     exporter.apply(REVISIONS[2])
-    assert list(shown(tmp_path)) == [f"{STEM}.removed"]
+    assert list(shown(tmp_path)) == [TOMBSTONE]
     exporter.apply(REVISIONS[1])
-    assert list(shown(tmp_path)) == [f"{STEM}.removed"]
+    assert list(shown(tmp_path)) == [TOMBSTONE]
     exporter.apply(REVISIONS[3])
     assert list(shown(tmp_path)) == [f"{STEM}.parquet"]
+
+
+def test_the_folder_is_one_table(tmp_path: Path) -> None:
+    """Readers of a whole folder see the windows that have rows, also beside one that was removed."""
+    exporter = GeoParquetExporter(tmp_path)
+    later = [START + timedelta(days=day) for day in range(3)]
+    for start in later:
+        exporter.apply(as_revision(observations(4), start=start))
+    exporter.apply(as_revision(observations(0), 2, start=later[1]))
+    folder = tmp_path / "weather"
+    assert len(list(folder.iterdir())) == 4, "a lock, a tombstone and two windows"
+    assert pq.read_table(folder).num_rows == 8
+    assert pyarrow.dataset.dataset(folder).count_rows() == 8
+    with duckdb.connect() as connection:
+        assert connection.from_parquet(f"{folder}/*").count("*").fetchall() == [(8,)]
 
 
 def test_a_dataset_without_a_count(tmp_path: Path) -> None:
@@ -356,7 +369,7 @@ def test_a_dataset_without_a_count(tmp_path: Path) -> None:
     exporter.apply(as_revision(observations(3), 1, rows=None))
     assert list(shown(tmp_path)) == [f"{STEM}.parquet"]
     exporter.apply(as_revision(observations(0), 2, rows=None))
-    assert list(shown(tmp_path)) == [f"{STEM}.removed"]
+    assert list(shown(tmp_path)) == [TOMBSTONE]
 
 
 def test_no_rows_need_no_dataset(tmp_path: Path) -> None:
@@ -366,7 +379,7 @@ def test_no_rows_need_no_dataset(tmp_path: Path) -> None:
         raise AssertionError("opened")
 
     GeoParquetExporter(tmp_path).apply(msgspec.structs.replace(REVISIONS[2], open=unreachable))
-    assert list(shown(tmp_path)) == [f"{STEM}.removed"]
+    assert list(shown(tmp_path)) == [TOMBSTONE]
 
 
 def test_content_that_comes_back(tmp_path: Path) -> None:
@@ -386,7 +399,7 @@ def test_the_same_number_from_another_home(tmp_path: Path) -> None:
     exporter.apply(as_revision(observations(5), 1, content_hash="bb"))
     assert pq.read_metadata(tmp_path / "weather" / f"{STEM}.parquet").num_rows == 5
     exporter.apply(as_revision(observations(0), 1, content_hash="cc"))
-    assert list(shown(tmp_path)) == [f"{STEM}.removed"]
+    assert list(shown(tmp_path)) == [TOMBSTONE]
     exporter.apply(as_revision(observations(5), 1, content_hash="bb"))
     assert list(shown(tmp_path)) == [f"{STEM}.parquet"]
 
@@ -418,15 +431,13 @@ def test_any_order_ends_with_the_highest(
     assert shown(folder / "shared") == undisturbed(folder / "alone", highest)
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"PAR1", b"PAR1" + b"\xff" * 50 + b"\x20\0\0\0PAR1", b"not ours" * 9]
-)
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"PAR1" + b"\xff" * 50 + b"\x20\0\0\0PAR1", b"not ours" * 9])
 def test_a_damaged_file_is_replaced(tmp_path: Path, damage: bytes) -> None:
     """What cannot be read shows no revision: the next event puts a whole file in its place."""
     folder = tmp_path / "weather"
     folder.mkdir()
-    for suffix in (".parquet", ".removed"):
-        (folder / f"{STEM}{suffix}").write_bytes(damage)
+    for name in (f"{STEM}.parquet", TOMBSTONE):
+        (folder / name).write_bytes(damage)
     GeoParquetExporter(tmp_path).apply(REVISIONS[1])
     assert shown(tmp_path) == undisturbed(tmp_path / "alone", 1)
 
@@ -594,9 +605,7 @@ def test_another_fault_of_the_disk_is_itself(tmp_path: Path) -> None:
     """An error that waiting does not cure is not called Unavailable."""
     GeoParquetExporter(tmp_path).apply(REVISIONS[1])
     with pytest.raises(PermissionError):
-        GeoParquetExporter(tmp_path, disk=DyingDisk(3, lambda: OSError(errno.EACCES, "no"))).apply(
-            REVISIONS[3]
-        )
+        GeoParquetExporter(tmp_path, disk=DyingDisk(3, lambda: OSError(errno.EACCES, "no"))).apply(REVISIONS[3])
 
 
 def test_a_failed_write_gives_its_space_back(tmp_path: Path) -> None:
@@ -656,7 +665,7 @@ def test_a_dataset_without_a_position(tmp_path: Path, column: str) -> None:
 
 def test_a_dataset_of_another_length_than_its_event_says(tmp_path: Path) -> None:
     """Rows missing from the file are not passed on in silence."""
-    with pytest.raises(IonbeamError, match="has 3 rows, its event .* says 4"):
+    with pytest.raises(IonbeamError, match=r"has 3 rows, its event .* says 4"):
         GeoParquetExporter(tmp_path).apply(as_revision(observations(3), rows=4))
     assert shown(tmp_path) == {}
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from ionbeam.audit import IngestionVerdict, WindowVerdict, audit_ingestions, audit_windows
 from ionbeam.commands.common import existing_home, log_to_stderr, print_json, print_table, say, topology_of
 from ionbeam.commands.progress import Progress
-from ionbeam.commands.work import queue_title
+from ionbeam.commands.work import REFUSAL, refusal_rows, refusals
 from ionbeam.config import Topology
 from ionbeam.domain.accounting import NAMES, WindowCounts, total
 from ionbeam.domain.windows import moment
@@ -111,7 +111,7 @@ def _document(result: Audit) -> dict[str, object]:
         "ok": not result.problems,
         "ingestions": ingestions,
         "windows": windows,
-        "refused": [{"id": d.message_id, "queue": d.queue, "reason": d.reason} for d in result.refused],
+        "refused": refusals(result.refused),
         "totals": totals,
     }
 
@@ -130,9 +130,7 @@ def _tell(result: Audit) -> None:
     if reasons:
         print_table(("rejected because", "rows"), sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:MOST])
     if result.refused:
-        print_table(
-            ("refused", "queue", "reason"), [(d.message_id, queue_title(d.queue), d.reason) for d in result.refused[:MOST]]
-        )
+        print_table(REFUSAL, refusal_rows(result.refused[:MOST]))
     if result.problems:
         print_table(("does not hold", "why"), result.problems[:MOST])
         say(f"{len(result.problems):,} things do not hold")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ionbeam.commands.common import clean, print_json, say
+from ionbeam.commands.common import print_json, say
 from ionbeam.config import read_topology
 from ionbeam.errors import TopologyError
+from ionbeam.text import clean
 
 
 def check(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,6 @@ import argparse
 import logging
 import os
 import sys
-import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ import msgspec
 
 from ionbeam.config import Topology, read_topology
 from ionbeam.errors import HomeError
+from ionbeam.text import clean
 
 
 def topology_of(arguments: argparse.Namespace) -> Topology:
@@ -46,19 +46,6 @@ def log_to_stderr(arguments: argparse.Namespace, level: int = logging.ERROR) -> 
 class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return clean(super().format(record), keep_lines=record.exc_info is not None)
-
-
-def clean(text: str, *, keep_lines: bool = False) -> str:
-    """`text` with what could steer a terminal or forge a line made visible."""
-    kept = "\n" if keep_lines else ""
-    return "".join(
-        character if character in kept or unicodedata.category(character)[0] != "C" else _escape(character)
-        for character in text
-    )
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()
 
 
 def print_json(document: object) -> None:

@@ -7,10 +7,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from ionbeam.commands.common import clean, print_json, print_table, say
-from ionbeam.commands.work import Outcome, queue_title
+from ionbeam.commands.common import print_json, print_table, say
+from ionbeam.commands.work import REFUSAL, Outcome, refusal_rows, refusals
 from ionbeam.domain.accounting import NAMES
 from ionbeam.domain.windows import moment
+from ionbeam.text import clean
 
 MOST = 12
 
@@ -32,7 +33,7 @@ def document(outcome: Outcome, notes: list[str]) -> dict[str, object]:
         "notes": notes,
         "problems": outcome.problems,
         "accepted": [state.id for state in outcome.ingestions],
-        "refused": [{"id": letter.message_id, "queue": letter.queue, "reason": letter.reason} for letter in outcome.refused],
+        "refused": refusals(outcome.refused),
         "rows": {name: getattr(counts, name) for name in NAMES},
         "reasons": counts.reasons,
         "revisions": [
@@ -61,9 +62,8 @@ def tell(outcome: Outcome, notes: list[str]) -> None:
     else:
         say(f"{len(outcome.sent):,} commands sent; a running node does the work")
     if outcome.refused:
-        rows = [(letter.message_id, queue_title(letter.queue), letter.attempts, letter.reason) for letter in outcome.refused]
-        print_table(("refused", "queue", "attempts", "reason"), rows[:MOST])
-        _more(rows)
+        print_table(REFUSAL, refusal_rows(outcome.refused[:MOST]))
+        _more(outcome.refused)
 
 
 def _rows(outcome: Outcome) -> None:

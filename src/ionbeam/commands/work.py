@@ -21,6 +21,7 @@ from ionbeam.ports.ledger import IngestionState, Revision, WindowState
 from ionbeam.schemas import routes
 
 PAGE = 500
+REFUSAL = ("refused", "queue", "attempts", "reason")
 
 
 @dataclass(kw_only=True)
@@ -115,6 +116,16 @@ async def all_windows(ports: Ports, dataset: str | None = None, *, pending: bool
         windows += page
         after = (page[-1].dataset, page[-1].window_start)
     return windows
+
+
+def refusals(letters: Sequence[DeadLetter]) -> list[dict[str, object]]:
+    """Dead letters as programs read them, by the id of their message."""
+    return [{"id": letter.message_id, "queue": letter.queue, "reason": letter.reason} for letter in letters]
+
+
+def refusal_rows(letters: Sequence[DeadLetter]) -> list[tuple[str, str, int, str]]:
+    """Dead letters as people read them: id, queue, attempts, reason."""
+    return [(letter.message_id, queue_title(letter.queue), letter.attempts, letter.reason) for letter in letters]
 
 
 def queue_title(queue: str) -> str:

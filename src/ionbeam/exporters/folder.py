@@ -57,7 +57,7 @@ class Disk:
         os.fsync(file.fileno())
 
     def replace(self, source: Path, target: Path) -> None:
-        os.replace(source, target)
+        source.replace(target)
 
     def remove(self, path: Path) -> None:
         """Fine when `path` is not there."""
@@ -72,7 +72,9 @@ class Disk:
 
 
 class RevisionFolder:
-    """Keeps `{root}/{dataset}/{window}_{span}{suffix}`, or a tombstone `….removed` for a window without rows.
+    """Keeps `{root}/{dataset}/{window}_{span}{suffix}`, or `.{window}_{span}.removed` for one without rows.
+
+    The tombstone's name begins with a dot: what reads a whole folder of Parquet passes over such files.
 
     `read_stamp` gives the stamp inside a file that was written before; None for a file that is damaged or not
     ours, which counts as no file. The stamps on disk alone decide what is newer, so any number of processes
@@ -101,7 +103,7 @@ class RevisionFolder:
         """
         home = _below(self._root, event.metadata.name)
         target = _below(home, window_stem(event) + self._suffix)
-        tombstone = _below(home, window_stem(event) + REMOVED)
+        tombstone = _below(home, f".{window_stem(event)}{REMOVED}")
         stamp = Stamp.of(event)
         with _disk_can_fill(self._root):
             self._make(home)
@@ -170,9 +172,7 @@ def window_stem(event: DataSetAvailableEvent) -> str:
 
 def _below(folder: Path, name: str) -> Path:
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise Refused(
-            f"{name[:120]!r} cannot name a file in {folder}; dataset names are lowercase, digits and `_`"
-        )
+        raise Refused(f"{name[:120]!r} cannot name a file in {folder}; dataset names are lowercase, digits and `_`")
     return folder / name
 
 

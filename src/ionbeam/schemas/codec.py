@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -35,7 +35,7 @@ def decode(body: bytes | memoryview, kind: type[T]) -> T:
         message: T = _decoder(cast(Hashable, kind)).decode(body)
         return message
     except msgspec.ValidationError as error:
-        raise MalformedMessage(_explain(str(error), body)) from None
+        raise MalformedMessage(_explain(str(error), body, kind)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedMessage(f"not JSON: {error}; the message must be one JSON object in UTF-8") from None
 
@@ -79,8 +79,8 @@ def _decoder(kind: Hashable) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind, dec_hook=_decode_hook)
 
 
-def _explain(message: str, body: bytes | memoryview) -> str:
-    """msgspec's message with the offending value beside the path."""
+def _explain(message: str, body: bytes | memoryview, kind: Any) -> str:
+    """msgspec's message with the offending value beside the path, and what may stand there."""
     content = msgspec.json.decode(body)
     version = _at(content, "$.metadata.version")
     if isinstance(version, int) and version != 1:
@@ -89,7 +89,21 @@ def _explain(message: str, body: bytes | memoryview) -> str:
     if match is None or match[1] == "$":
         return message
     value = _at(content, match[1])
-    return message if value is _ABSENT else f"{message} (got {_shorten(value)})"
+    choices = _choices(kind, match[1])
+    remedy = f"; choose from {', '.join(map(repr, choices))}" if choices else ""
+    return message + remedy if value is _ABSENT else f"{message} (got {_shorten(value)}){remedy}"
+
+
+def _choices(kind: Any, path: str) -> tuple[Any, ...]:
+    """The literals that may stand at `path` of a `kind`; none where it is no such place."""
+    for name, _ in _STEP.findall(path):
+        inner = [
+            part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, msgspec.Struct)
+        ]
+        if name and inner:
+            kind = get_type_hints(inner[0]).get(name)
+    parts = [kind, *get_args(kind)]
+    return tuple(choice for part in parts if get_origin(part) is Literal for choice in get_args(part))
 
 
 _ABSENT = object()

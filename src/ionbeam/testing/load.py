@@ -90,9 +90,10 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def _calm_at(sent: Sent) -> float:
-    issued = None if sent.command is None else sent.command.issued_at
-    since = min(sent.at) if issued is None else (issued - START).total_seconds()
-    return since if 0 <= since <= min(sent.at) else min(sent.at)
+    """When it was issued, or as soon as the world begins; what ranks or is refused by its moment keeps that."""
+    if sent.fate == "dead" or sent.command is None or sent.command.issued_at is None:
+        return min(sent.at)
+    return max(0.0, (sent.command.issued_at - START).total_seconds())
 
 
 class Style(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple
 import pyarrow as pa
 import trio
 
-from ionbeam.backends.objects import MemoryObjects
+from ionbeam.backends.memory_objects import MemoryObjects
 from ionbeam.ports.broker import Incoming
 
 T = TypeVar("T")

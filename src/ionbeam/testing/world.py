@@ -16,7 +16,7 @@ from ionbeam.backends.embedded.connection import open_memory
 from ionbeam.backends.embedded.database import Database, open_database
 from ionbeam.backends.embedded.ledger import EmbeddedLedger
 from ionbeam.backends.embedded.wake import Bells
-from ionbeam.backends.objects import MemoryObjects
+from ionbeam.backends.memory_objects import MemoryObjects
 from ionbeam.client.exporting import DatasetRevision
 from ionbeam.domain.windows import micros
 from ionbeam.ports.broker import DeadLetter, Incoming
@@ -29,7 +29,6 @@ from ionbeam.testing.life import PARTS, Life
 from ionbeam.testing.load import START, Plan
 
 MOST_CRASHES = 40
-PATIENCE = 3 * 3600.0
 PAGE = 1000
 
 
@@ -151,11 +150,11 @@ class World:
 
     # -- coming to rest --------------------------------------------------------------------------------------------
     async def rest(self) -> None:
-        """Wait until nothing is left to do; say what is left after PATIENCE."""
-        with trio.move_on_after(PATIENCE):
-            while await self.unrest():
-                await trio.sleep(1.0)
-            return
+        """Wait until nothing is left to do; say what is left after two hours."""
+        for pause in (1.0, 5.0, 30.0, *[120.0] * 60):
+            if not await self.unrest():
+                return
+            await trio.sleep(pause)
         self.violations += [f"never came to rest: {what}" for what in await self.unrest()]
 
     async def unrest(self) -> list[str]:
