@@ -21,7 +21,7 @@ DEFAULT_HOME = "ionbeam-home"
 class NodeSettings(Struct, frozen=True, kw_only=True):
     """The node itself. Blocking work runs in at most `threads` threads; a drain takes at most `drain_timeout`."""
 
-    name: Annotated[str, Meta(pattern="^[a-z0-9_-]{1,64}$")] = "node"
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,64}$(?!\n)")] = "node"
     threads: Annotated[int, Meta(ge=1, le=256)] = 4
     drain_timeout: Duration = Duration("PT30S")
 

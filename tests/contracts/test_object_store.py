@@ -154,6 +154,7 @@ from ionbeam.errors import Unavailable
 async def main():
     store = LocalObjects(Path(sys.argv[1]), InlineWorkers())
     await store.put("key", b"content")
+    await store.get("key")  # obstore starts its threads at the first use
     held = []
     try:
         while True:

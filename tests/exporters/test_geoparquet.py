@@ -360,7 +360,7 @@ def test_the_folder_is_one_table(tmp_path: Path) -> None:
     assert pq.read_table(folder).num_rows == 8
     assert pyarrow.dataset.dataset(folder).count_rows() == 8
     with duckdb.connect() as connection:
-        assert connection.from_parquet(f"{folder}/*").count("*").fetchall() == [(8,)]
+        assert connection.from_parquet(f"{folder}/*.parquet").count("*").fetchall() == [(8,)]
 
 
 def test_a_dataset_without_a_count(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from ionbeam.domain.accounting import WindowCounts
 from ionbeam.domain.contract import Contract
 from ionbeam.domain.dataset import WRITE_OPTIONS, Batches, columns_of, conform, dataset_schema
 from ionbeam.domain.fold import fold
-from ionbeam.domain.mapping import ROW
 from ionbeam.domain.runs import slices
 from ionbeam.domain.windows import moment
 from ionbeam.ports.ledger import Member
 from ionbeam.ports.objects import ObjectStore
 from ionbeam.ports.observations import ObservationStore
 from ionbeam.schemas import routes
+from ionbeam.schemas.metadata import ROW
 
 
 class Assembled(Struct, frozen=True, kw_only=True):

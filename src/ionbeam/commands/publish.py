@@ -35,23 +35,27 @@ def publish(arguments: argparse.Namespace) -> int:
         print(f"ionbeam: no such file or folder: {', '.join(absent)}", file=sys.stderr)
         return 2
 
+    notes: list[str] = []
+
     async def submit(client: Client, ports: Ports, progress: Progress) -> Sent:
         ids = []
         for done, path in enumerate(arguments.files):
             progress.step(path.name, done, len(arguments.files))
-            ids.append(await _send(path.read_bytes(), arguments, ports))
+            ids.append(await _send(path.read_bytes(), arguments, ports, notes))
         return Sent(ids=ids)
 
-    return finish(arguments, send_and_work(arguments, submit, work=not arguments.publish_only), [])
+    return finish(arguments, send_and_work(arguments, submit, work=not arguments.publish_only), notes)
 
 
-async def _send(body: bytes, arguments: argparse.Namespace, ports: Ports) -> str:
+async def _send(body: bytes, arguments: argparse.Namespace, ports: Ports, notes: list[str]) -> str:
     """Send one command; the id under which it goes."""
     try:
         content = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         content = None
     message_id = _message_id(content)
+    if (await ports.ledger.standing(message_id)).accepted:
+        notes.append(f"{message_id} was accepted before: an id is accepted once, so it has no effect now")
     if isinstance(content, dict):
         payload = _payload(content, arguments)
         if payload is not None:

@@ -14,9 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ionbeam.domain.mapping import ROW
 from ionbeam.domain.order import Order, order
-from ionbeam.schemas.metadata import TIMESTAMP
+from ionbeam.schemas.metadata import ROW, TIMESTAMP
 
 Places = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

@@ -9,10 +9,9 @@ import pyarrow as pa
 from ionbeam.domain.units import Conversion, conversion
 from ionbeam.domain.values import is_number, is_text, value_type
 from ionbeam.errors import Refused
-from ionbeam.schemas.metadata import LATITUDE, LONGITUDE, MAX_COLUMNS, TIMESTAMP, DataIngestionMap
+from ionbeam.schemas.metadata import LATITUDE, LONGITUDE, MAX_COLUMNS, ROW, TIMESTAMP, DataIngestionMap
 from ionbeam.schemas.variables import CanonicalVariable, MetadataVariable
 
-ROW = "__row"
 REASON = "__reason"
 
 

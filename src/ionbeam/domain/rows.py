@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ionbeam.domain import texts
-from ionbeam.domain.mapping import REASON, ROW, Plan
+from ionbeam.domain.mapping import REASON, Plan
 from ionbeam.domain.texts import ParsedTimes
 from ionbeam.domain.values import Mask, Numbers, plain, read_numbers, read_texts
-from ionbeam.schemas.metadata import LATITUDE, LONGITUDE, TIMESTAMP
+from ionbeam.schemas.metadata import LATITUDE, LONGITUDE, ROW, TIMESTAMP
 
 TIME_MISSING = "time_missing"
 TIME_UNREADABLE = "time_unreadable"

@@ -197,6 +197,8 @@ def _real_numbers(
         absent = gone if absent is None else absent | gone
     if numbers.null_count:
         numbers = numbers.fill_null(0)
+    if pa.types.is_decimal(numbers.type):
+        numbers = numbers.cast(pa.string())  # Arrow casts decimals to floats without rounding them correctly
     values = numbers.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     if absent is not None:
         values = np.where(absent, 0.0, values)

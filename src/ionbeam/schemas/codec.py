@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec import Meta
 
 from ionbeam.errors import MalformedMessage
 from ionbeam.schemas.duration import Duration
@@ -89,21 +90,29 @@ def _explain(message: str, body: bytes | memoryview, kind: Any) -> str:
     if match is None or match[1] == "$":
         return message
     value = _at(content, match[1])
-    choices = _choices(kind, match[1])
-    remedy = f"; choose from {', '.join(map(repr, choices))}" if choices else ""
+    remedy = _remedy(kind, match[1])
     return message + remedy if value is _ABSENT else f"{message} (got {_shorten(value)}){remedy}"
 
 
-def _choices(kind: Any, path: str) -> tuple[Any, ...]:
-    """The literals that may stand at `path` of a `kind`; none where it is no such place."""
+def _remedy(kind: Any, path: str) -> str:
+    """What may stand at `path` of a `kind`, as the structs' own annotations say."""
     for name, _ in _STEP.findall(path):
-        inner = [
-            part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, msgspec.Struct)
-        ]
-        if name and inner:
-            kind = get_type_hints(inner[0]).get(name)
-    parts = [kind, *get_args(kind)]
-    return tuple(choice for part in parts if get_origin(part) is Literal for choice in get_args(part))
+        structs = [part for part in _parts(kind) if hasattr(part, "__struct_fields__")]
+        if name and structs:
+            kind = get_type_hints(structs[0], include_extras=True).get(name)
+    for part in _parts(kind):
+        if get_origin(part) is Literal:
+            return f"; choose from {', '.join(map(repr, get_args(part)))}"
+        if isinstance(part, Meta) and part.description:
+            return f"; write {part.description}"
+    return ""
+
+
+def _parts(kind: Any) -> list[Any]:
+    """`kind` and all that it is made of: members of unions, items of tuples, annotations."""
+    metadata = getattr(kind, "__metadata__", ())
+    inner = () if get_origin(kind) is Literal else get_args(kind)
+    return [kind, *metadata, *(deeper for part in inner for deeper in _parts(part))]
 
 
 _ABSENT = object()

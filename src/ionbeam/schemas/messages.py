@@ -11,10 +11,26 @@ from msgspec import Meta, Struct
 
 from ionbeam.schemas.metadata import DatasetMetadata, DatasetName, IngestionMetadata
 
-MessageId = Annotated[str, Meta(min_length=1, max_length=100, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+MessageId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=100,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)",
+        description="a UUID, or 1 to 100 letters, digits, '.', '_' and '-', a letter or digit first",
+    ),
+]
 ObjectKey = Annotated[str, Meta(min_length=1, max_length=1024)]
-Time = Annotated[datetime, Meta(tz=True)]
-Name = Annotated[str, Meta(min_length=1, max_length=100, pattern="^[a-z0-9_-]+$")]
+Time = Annotated[datetime, Meta(tz=True, description="an ISO 8601 time with an offset, such as 2024-01-01T12:00:00Z")]
+Name = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=100,
+        pattern=r"^[a-z0-9_-]+$(?!\n)",
+        description="1 to 100 lowercase letters, digits, '_' and '-'",
+    ),
+]
 
 MAX_CLAIMS = 10_000
 

@@ -16,11 +16,21 @@ from ionbeam.schemas.variables import (
     TimeColumn,
 )
 
-DatasetName = Annotated[str, Meta(min_length=1, max_length=100, pattern="^[a-z0-9_]+$")]
+DatasetName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=100,
+        pattern=r"^[a-z0-9_]+$(?!\n)",
+        description="1 to 100 lowercase letters, digits and '_'",
+    ),
+]
 Text = Annotated[str, Meta(max_length=10_000)]
 Fold = Literal["row", "value"]
 
 TIMESTAMP, LATITUDE, LONGITUDE = "timestamp", "latitude", "longitude"
+ROW = "__row"
+"""The column of stored rows that holds a row's place in its payload."""
 MAX_COLUMNS = 2_000
 
 
@@ -78,7 +88,7 @@ class DataIngestionMap(Struct, frozen=True, kw_only=True):
                 f"the map names {len(self.canonical_variables) + len(self.metadata_variables)} columns;"
                 f" at most {MAX_COLUMNS} are allowed"
             )
-        seen: dict[str, str] = {TIMESTAMP: "timestamp", LATITUDE: "latitude", LONGITUDE: "longitude"}
+        seen: dict[str, str] = {name: f"ionbeam's own {name}" for name in (TIMESTAMP, LATITUDE, LONGITUDE, ROW)}
         for index, variable in enumerate(self.canonical_variables):
             _claim(seen, variable.canonical_name, f"`canonical_variables[{index}]`")
         for index, metadata in enumerate(self.metadata_variables):

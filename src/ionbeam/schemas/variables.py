@@ -12,12 +12,34 @@ from msgspec import Meta, Struct
 from ionbeam.schemas.duration import Duration, lasting
 
 ColumnName = Annotated[str, Meta(min_length=1, max_length=255)]
-StandardName = Annotated[str, Meta(min_length=1, max_length=255, pattern="^[A-Za-z0-9]+(_[A-Za-z0-9]+)*$")]
+StandardName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[A-Za-z0-9]+(_[A-Za-z0-9]+)*$(?!\n)",
+        description="a name of the CF standard-name table: words of letters and digits joined by single '_'",
+    ),
+]
 Unit = Annotated[str, Meta(min_length=1, max_length=100)]
-CellMethod = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-z]+(_[a-z]+)*$")]
+CellMethod = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[a-z]+(_[a-z]+)*$(?!\n)",
+        description="a CF cell method, such as point, mean, maximum or sum",
+    ),
+]
 NumberType = Literal["float64", "float32", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 MetadataType = NumberType | Literal["string", "bool"]
-TimeType = Annotated[str, Meta(pattern=r"^(datetime64|timestamp)\[(s|ms|us|ns)(, ?[A-Za-z0-9_+:/-]{1,64})?\]$")]
+TimeType = Annotated[
+    str,
+    Meta(
+        pattern=r"^(datetime64|timestamp)\[(s|ms|us|ns)(, ?[A-Za-z0-9_+:/-]{1,64})?\]$(?!\n)",
+        description="datetime64 or timestamp with unit and, if it has one, zone: datetime64[ns, UTC]",
+    ),
+]
 
 
 class TimeColumn(Struct, frozen=True, kw_only=True):

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 PARTS = (broker_backend.PART, ledger_backend.PART)
 QUIET = {"ledger.now", "ledger.outbox", "ledger.next_due", "ledger.pending", "ledger.standing", "ledger.contract"}
-QUIET |= {"ledger.current", "ledger.recall", "workers.run", "objects.open", "objects.size"}
+QUIET |= {"ledger.report", "ledger.current", "ledger.recall", "workers.run", "objects.open", "objects.size"}
 
 
 class Gone(IonbeamError):

@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import msgspec
 import trio
 from msgspec import Struct
 
+from ionbeam import node
 from ionbeam.schemas import routes
 from ionbeam.testing.commands import plan as plan_of
 from ionbeam.testing.faults import Fault, draw
@@ -25,6 +27,7 @@ from ionbeam.testing.verdict import hashes, problems
 from ionbeam.testing.world import Outcome, World
 
 LONGEST = 30 * 86_400.0
+REPORT_SECONDS = 7200.0
 Stroke = Literal["crash", "cancel"]
 
 
@@ -66,7 +69,19 @@ def play(plan: Plan, faults: Sequence[Fault] = (), *, at_step: tuple[int, Stroke
 
     `at_step`: at that scheduler step every node is killed, or cancelled from outside, and begins anew.
     """
-    return run_seeded(plan.seed, lambda: _play(World(plan, faults), at_step), at_most=LONGEST)
+    with _seldom_reports():
+        return run_seeded(plan.seed, lambda: _play(World(plan, faults), at_step), at_most=LONGEST)
+
+
+@contextmanager
+def _seldom_reports() -> Iterator[None]:
+    """A node tells how its mailboxes are every two seconds: most of what happens in a simulated day."""
+    usual = node.REPORT_SECONDS
+    node.REPORT_SECONDS = REPORT_SECONDS
+    try:
+        yield
+    finally:
+        node.REPORT_SECONDS = usual
 
 
 async def _play(world: World, at_step: tuple[int, Stroke] | None) -> Outcome:
