@@ -36,7 +36,7 @@ class Watchdog(trio.abc.Instrument):
 
     def __init__(self) -> None:
         self.longest = 0.0
-        self._began = 0.0
+        self._began = time.perf_counter()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._began = time.perf_counter()

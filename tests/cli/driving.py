@@ -17,7 +17,7 @@ import pytest
 
 from ionbeam.cli import main
 
-LONGEST = 120.0
+LONGEST = 60.0
 """Seconds after which a process that should have ended is a failure."""
 
 ROOT = Path(__file__).resolve().parents[2]

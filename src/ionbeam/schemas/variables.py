@@ -36,7 +36,7 @@ MetadataType = NumberType | Literal["string", "bool"]
 TimeType = Annotated[
     str,
     Meta(
-        pattern=r"^(datetime64|timestamp)\[(s|ms|us|ns)(, ?[A-Za-z0-9_+:/-]{1,64})?\]$(?!\n)",
+        pattern=r"^(datetime64|timestamp)\[(s|ms|us|ns)(, ?[A-Za-z0-9_+:/=-]{1,64})?\]$(?!\n)",
         description="datetime64 or timestamp with unit and, if it has one, zone: datetime64[ns, UTC]",
     ),
 ]
@@ -50,7 +50,7 @@ class TimeColumn(Struct, frozen=True, kw_only=True):
     """
 
     from_col: ColumnName | None = None
-    dtype: TimeType = "datetime64[ns, UTC]"
+    dtype: TimeType | None = "datetime64[ns, UTC]"
     timezone: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
     @property

@@ -51,7 +51,7 @@ _KINDS = {"raw/": "client.upload", "quarantine/": "quarantine.commit", "journal/
 
 
 class Moment(NamedTuple):
-    """When to die: `before` or `after` the `call`-th call at `border`."""
+    """When to die: before the `call`-th call at `border` begins, or after the `call`-th to end has ended."""
 
     border: str
     when: str
@@ -83,16 +83,17 @@ class Bomb:
     @contextmanager
     def at(self, border: str) -> Iterator[None]:
         """Around one call at `border`. A call that raises has not passed it."""
-        mine = False
-        if border == self._moment.border:
+        self._reach(border, "before")
+        yield
+        self._reach(border, "after")
+
+    def _reach(self, border: str, when: str) -> None:
+        if (border, when) == self._moment[:2]:
             with self._guard:
                 self._calls += 1
                 mine = self._calls == self._moment.call
-        if mine and self._moment.when == "before":
-            self._die()
-        yield
-        if mine and self._moment.when == "after":
-            self._die()
+            if mine:
+                self._die()
 
 
 def kill_this_process() -> None:

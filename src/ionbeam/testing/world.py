@@ -143,6 +143,7 @@ class World:
             await self.database.sessions.reclaim([life.session])
 
     async def drain(self) -> None:
+        self.script = Script()
         for life in self.lives.values():
             stopped = await life.drain()
             if not stopped.clean:
