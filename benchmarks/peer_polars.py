@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
+
 from measuring import Stopwatch
 
 SENTINEL = -9999.0
@@ -25,14 +27,13 @@ VARIABLES = {
 }
 
 
-def observations(payload: Path) -> pl.LazyFrame:
-    """All rows that stand, in order of time and station."""
+def accepted(payload: Path) -> pl.LazyFrame:
+    """The rows that ionbeam accepts, under canonical names and in canonical units."""
     latitude, longitude = pl.col("latitude"), pl.col("longitude")
     values = [
         pl.when(pl.col(column).is_finite() & (pl.col(column) != SENTINEL)).then(pl.col(column)).alias(name)
         for column, name in VARIABLES.items()
     ]
-    temperature = pl.col(VARIABLES["temperature"])
     return (
         pl.scan_ipc(payload)
         .filter(
@@ -50,20 +51,36 @@ def observations(payload: Path) -> pl.LazyFrame:
             "sensor",
         )
         .filter(pl.any_horizontal(pl.col(list(VARIABLES.values())).is_not_null()))
-        .with_columns(temperature * SCALE + OFFSET)
-        .unique(["timestamp", "station"], keep="last")
-        .sort("timestamp", "station")
+        .with_columns(pl.col(VARIABLES["temperature"]) * SCALE + OFFSET)
+    )
+
+
+def observations(payload: Path) -> pl.DataFrame:
+    """All rows that stand, in order of time and station."""
+    rows = accepted(payload).collect()
+    # An Enum sorts by number. `unique(keep="last")`, in place of a look at the next row, takes twice as long.
+    stations = pl.Enum(rows["station"].unique().sort())
+    is_last = (pl.col("timestamp") != pl.col("timestamp").shift(-1)) | (
+        pl.col("station") != pl.col("station").shift(-1)
+    )
+    return (
+        rows.lazy()
+        .with_columns(pl.col("station").cast(stations))
+        .sort("timestamp", "station", maintain_order=True)
+        .filter(is_last.fill_null(True))
+        .with_columns(pl.col("station").cast(pl.String))
+        .collect()
     )
 
 
 def run(payload: Path, folder: Path) -> int:
     """Write `{folder}/{start of the hour}.arrow` for each hour that has rows; how many rows in all."""
-    frame = observations(payload).collect()
+    frame = observations(payload)
     starts = frame.select(
         pl.int_range(pl.len()).alias("place"), pl.col("timestamp").dt.truncate("1h").alias("hour")
     ).filter(pl.col("hour").is_first_distinct())
     borders = [*starts["place"], len(frame)]
-    for hour, start, end in zip(starts["hour"], borders, borders[1:], strict=False):
+    for hour, (start, end) in zip(starts["hour"], pairwise(borders), strict=True):
         frame.slice(start, end - start).write_ipc(folder / f"{hour:%Y%m%dT%H%M%SZ}.arrow", compression="uncompressed")
     return len(frame)
 

@@ -105,7 +105,9 @@ def _show(result: dict[str, object], ours: list[Measured], peers: list[Measured]
             print(f"  {name:8} {numbers}{held}")
     if export is not None:
         more = export["seconds"] - statistics.median(run["seconds"] for run in ours)
-        print(f"  with a GeoParquet exporter: {export['seconds']:.2f} s, {more:+.2f} s, peak {export['peak_mb']:.0f} MB")
+        print(
+            f"  with a GeoParquet exporter: {export['seconds']:.2f} s, {more:+.2f} s, peak {export['peak_mb']:.0f} MB"
+        )
     print(json.dumps({key: value for key, value in result.items() if key != "rows"}, indent=2))
 
 

@@ -31,11 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except BaseException as error:
-        return _failed(error)
+        return _failed(error, as_json=getattr(arguments, "json", False))
     return code
 
 
-def _failed(error: BaseException) -> int:
+def _failed(error: BaseException, *, as_json: bool) -> int:
     """Tell what stopped a command; what is not ours to explain comes out as it is."""
     causes = _causes(error)
     if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
@@ -43,9 +43,17 @@ def _failed(error: BaseException) -> int:
         return STOPPED
     if not all(isinstance(cause, IonbeamError) for cause in causes):
         raise error
-    for cause in causes:
-        for line in cause.problems if isinstance(cause, TopologyError) else [str(cause)]:
-            print(f"ionbeam: {clean(line)}", file=sys.stderr)
+    problems = [
+        problem
+        for cause in causes
+        for problem in (cause.problems if isinstance(cause, TopologyError) else [str(cause)])
+    ]
+    for problem in problems:
+        print(f"ionbeam: {clean(problem)}", file=sys.stderr)
+    if as_json:
+        from ionbeam.commands.common import print_json
+
+        print_json({"ok": False, "problems": problems})
     return FAILED
 
 

@@ -144,7 +144,10 @@ def _exporter(topology: Topology, name: str, settings: ExporterSettings) -> Expo
 
 
 class Stopped(Struct, frozen=True, kw_only=True):
-    """How a node ended: the messages and windows that went back, the actors that were cancelled."""
+    """How a node ended: the messages and windows that went back, the actors that were cancelled.
+
+    `clean`: all that was in a mailbox has been done, nobody was cancelled.
+    """
 
     clean: bool
     cut: tuple[str, ...] = ()
@@ -210,7 +213,8 @@ class Node:
             deadline = self.topology.node.drain_timeout.microseconds / 1e6
         drained = await self._supervisor.drain(deadline)
         await self._give_back_rest()
-        return Stopped(clean=drained.clean and not self._returned, cut=drained.cut, returned=tuple(self._returned))
+        # What an intake had taken and not put into a mailbox goes back in every drain: that is no failure.
+        return Stopped(clean=drained.clean, cut=drained.cut, returned=tuple(self._returned))
 
     async def idle(self, look_again: float = 0.25) -> None:
         """Return when nothing is left to do: no message unsettled, no window due, nothing in an outbox."""

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import pytest
 from ionbeam.cli import main
 
 LONGEST = 60.0
-"""Seconds after which a process that should have ended is a failure."""
+"""Seconds after which a command that should have ended is a failure."""
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("IONBEAM_DATA") or ROOT / ".." / "shared" / "data").resolve()
@@ -40,7 +41,7 @@ class Ended(NamedTuple):
 def here(*arguments: object) -> Ended:
     """`ionbeam ARGUMENTS` in this process: the same code, without the start of an interpreter."""
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _own_logging():
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _own_logging(), _bounded():
         try:
             code = main([str(argument) for argument in arguments])
         except SystemExit as ended:
@@ -101,6 +102,18 @@ def hashes(home: object) -> dict[tuple[str, str], str]:
     """The content hash of each window's current revision."""
     found = good("datasets", "--home", home, "--json").json["datasets"]
     return {(one["dataset"], one["window_start"]): one["content_hash"] for one in found}
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    """A command that does not end is stopped as by Ctrl-C, and its exit code says so."""
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.setitimer(signal.ITIMER_REAL, LONGEST)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextlib.contextmanager

@@ -15,11 +15,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-
-from ionbeam.testing.crash import BORDERS
 from tests.cli.commands import Folder
 from tests.cli.driving import Ended, end_of, good, hashes, here, line_of, process
 from tests.kill.workload import Workload, await_idle, check, finish, told, topology_in, unsettled
+
+from ionbeam.testing.crash import BORDERS
 
 KILLS = int(os.environ.get("IONBEAM_KILLS", "12"))
 LATER = dict.fromkeys(BORDERS, 3) | {"quarantine.commit": 2, "broker.bury": 2, "ledger.record": 2}

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pyarrow.parquet as pq
 import trio
+from tests.cli.commands import Folder, filled
+from tests.cli.driving import Ended, good, hashes, here
 
 from ionbeam.config import read_topology
 from ionbeam.node import Node, open_exporters, open_ports
-from tests.cli.commands import Folder, filled
-from tests.cli.driving import Ended, good, hashes, here
+from ionbeam.ports.broker import DeadLetter
 
 REFUSED = {"refused-unit", "refused-name"}
 PAUSES = '[attempts]\nfirst_delay = "PT0.01S"\nlongest_delay = "PT0.05S"\n'
@@ -123,12 +122,12 @@ def await_idle(topology: Path, seconds: float = 60.0) -> None:
     trio.run(wait)
 
 
-def dead_letters(topology: Path) -> list[Any]:
+def dead_letters(topology: Path) -> list[DeadLetter]:
     """The dead letters with their histories, which `status` does not print."""
 
-    async def look() -> list[Any]:
+    async def look() -> list[DeadLetter]:
         async with open_ports(read_topology(topology)) as ports:
-            return [msgspec.to_builtins(letter) for letter in await ports.broker.dead_letters()]
+            return await ports.broker.dead_letters()
 
     return trio.run(look)
 

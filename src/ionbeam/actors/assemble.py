@@ -125,7 +125,9 @@ def _folded(
         return
     for pieces in slices(runs, chunk_rows):
         joined = pa.concat_tables(pieces, promote_options="default")
-        result = fold(joined, contract.identity, variables, contract.fold)
+        # A slice may lie where nobody measured some of the variables.
+        present = [name for name in variables if name in joined.column_names]
+        result = fold(joined, contract.identity, present, contract.fold)
         yield (
             result.rows,
             WindowCounts(

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from ionbeam.domain.values import value_type
 from ionbeam.errors import Refused
 
 PIECE_ROWS = 131_072
-_DAMAGE = (pa.ArrowInvalid, pa.ArrowIOError, pa.ArrowNotImplementedError, pa.ArrowKeyError, pa.ArrowTypeError, OSError)
+_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,9 @@ def open_payload(file: pa.NativeFile, key: str) -> Payload:
             return _parquet(file, key)
         if head == b"ARROW1":
             reader = pa.ipc.open_file(file)
-            return Payload(reader.schema, _pieces(_from_file(reader), key))
+            return Payload(_readable(reader.schema), _pieces(_from_file(reader), key))
         stream = pa.ipc.open_stream(file)
-        return Payload(stream.schema, _pieces(iter(stream), key))
+        return Payload(_readable(stream.schema), _pieces(iter(stream), key))
     except _DAMAGE as error:
         raise _refusal(key, error) from None
 
@@ -43,7 +44,13 @@ def _parquet(file: pa.NativeFile, key: str) -> Payload:
     import pyarrow.parquet as pq
 
     parquet = pq.ParquetFile(file)
-    return Payload(parquet.schema_arrow, _pieces(parquet.iter_batches(PIECE_ROWS), key))
+    return Payload(_readable(parquet.schema_arrow), _pieces(parquet.iter_batches(PIECE_ROWS), key))
+
+
+def _readable(schema: pa.Schema) -> pa.Schema:
+    """`schema`; UnicodeDecodeError now, where damage makes a name or a time zone in it unreadable."""
+    _ = schema.names, [kind.tz for kind in map(value_type, schema.types) if pa.types.is_timestamp(kind)]
+    return schema
 
 
 def _from_file(reader: pa.ipc.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:

@@ -17,7 +17,7 @@ from ionbeam.domain.accounting import Counts, conflicts_are_suspicious
 from ionbeam.domain.fold import fold
 from ionbeam.domain.mapping import Plan, stored_schema
 from ionbeam.domain.order import order
-from ionbeam.domain.rows import Limits, canonicalise
+from ionbeam.domain.rows import SOURCE, Limits, canonicalise
 from ionbeam.domain.runs import slices
 from ionbeam.domain.windows import micros
 from ionbeam.errors import Refused
@@ -30,6 +30,7 @@ from ionbeam.schemas.metadata import TIMESTAMP
 
 RUN_ROWS = 2_048
 MOST_REASONS = 100
+OTHER = "source:(other)"
 _LAST_NANOSECOND = (1 << 63) - 1
 
 
@@ -63,12 +64,14 @@ class _Tally:
     first: int | None = None
     last: int | None = None
 
-    def add(self, counted: dict[str, int], more: dict[str, int]) -> None:
+    def add(self, reasons: dict[str, int], values: dict[str, int]) -> None:
         """Sources may reject every row for a reason of its own: what is counted by reason stays bounded."""
-        for reason, count in more.items():
-            if reason not in counted and len(counted) >= MOST_REASONS:
-                reason = "source:(other)"
-            counted[reason] = counted.get(reason, 0) + count
+        for reason, count in reasons.items():
+            if reason.startswith(SOURCE) and reason not in self.reasons and len(self.reasons) >= MOST_REASONS:
+                reason = OTHER
+            self.reasons[reason] = self.reasons.get(reason, 0) + count
+        for name, count in values.items():
+            self.values[name] = self.values.get(name, 0) + count
 
     def counts(self, ignored_columns: int) -> Counts:
         return Counts(
@@ -138,8 +141,7 @@ def _judged(
     for batch in batches:
         result = canonicalise(mapping.checked(batch, plan), plan, tally.received, limits)
         tally.received += len(batch)
-        tally.add(tally.reasons, result.reasons)
-        tally.add(tally.values, result.values)
+        tally.add(result.reasons, result.values)
         if result.rejected is not None:
             tally.rejected += len(result.rejected)
             quarantine.add(result.rejected)

@@ -47,9 +47,10 @@ class Relay:
         entries = await self._ledger.outbox(GROUP)
         if not entries:
             return 0
-        key = routes.journal_key(self._node, self._segments + 1)
-        await self._objects.put(key, b"\n".join(entry.record for entry in entries) + b"\n")
+        # Counted before: a put that failed may have stored its segment, and another group needs another key.
         self._segments += 1
+        key = routes.journal_key(self._node, self._segments)
+        await self._objects.put(key, b"\n".join(entry.record for entry in entries) + b"\n")
         async with trio.open_nursery() as nursery:  # together, so that they can share a commit
             for message in (message for entry in entries for message in entry.messages):
                 nursery.start_soon(self._broker.publish, message.exchange, message.message_id, message.body)

@@ -69,8 +69,7 @@ def show(arguments: argparse.Namespace) -> int:
     topology = topology_of(arguments)
     path = _path(arguments.location, topology)
     if path is None:
-        print(f"ionbeam: nothing at {arguments.location!r}: take a location from `ionbeam datasets`", file=sys.stderr)
-        return 1
+        raise IonbeamError(f"nothing at {arguments.location!r}: take a location from `ionbeam datasets`")
     try:
         with pa.OSFile(str(path)) as file:
             reader = pa.ipc.open_file(file)
@@ -78,8 +77,7 @@ def show(arguments: argparse.Namespace) -> int:
             head = _head(reader, arguments.rows)
             rows = sum(reader.get_batch(place).num_rows for place in range(reader.num_record_batches))
     except pa.ArrowInvalid as error:
-        print(f"ionbeam: {path} is not a dataset file ({error})", file=sys.stderr)
-        return 1
+        raise IonbeamError(f"{path} is not a dataset file ({error})") from None
     notes = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     if arguments.json:
         print_json({"metadata": notes, "rows": rows, "columns": _columns(schema), "first_rows": _plain(head)})

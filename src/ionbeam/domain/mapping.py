@@ -48,11 +48,12 @@ def plan(columns: DataIngestionMap, payload: pa.Schema) -> Plan:
     if problems:
         raise Refused("; ".join(dict.fromkeys(problems)))
     used = tuple(dict.fromkeys(name for name, _, _ in wanted))
+    named = set(used)
     return Plan(
         columns=columns,
         conversions=_conversions(columns),
         used=used,
-        ignored=tuple(name for name in payload.names if name not in set(used)),
+        ignored=tuple(name for name in payload.names if name not in named),
     )
 
 
@@ -71,12 +72,13 @@ def stored_schema(columns: DataIngestionMap) -> pa.Schema:
 
 
 def checked(batch: pa.RecordBatch, plan: Plan) -> pa.RecordBatch:
-    """`batch` once its used columns are proven sound inside (offsets, UTF-8, dictionary indexes).
+    """`batch` once its columns are proven sound inside (offsets, UTF-8, dictionary indexes).
 
-    Raises Refused. Payloads come from anywhere: kernels on a broken buffer read out of bounds.
+    Raises Refused. Payloads come from anywhere: kernels on a broken buffer read out of bounds. Columns that the map
+    does not name count too: with rejected rows they go into quarantine.
     """
     try:
-        batch.select(plan.used).validate(full=True)
+        batch.validate(full=True)
     except (pa.ArrowInvalid, pa.ArrowIndexError) as error:
         raise Refused(f"the payload is damaged: {error}; write it again and send it as a new command") from None
     return batch

@@ -183,15 +183,24 @@ def _quarantined(
     reasons = np.zeros(len(batch), np.int32)
     for index, (_, mask) in enumerate(rejects):
         reasons[mask] = index
-    raw = batch.take(pa.array(places))
+    columns = [plain(_taken(column, places)) for column in batch.columns]
     spelled = pa.array([reason for reason, _ in rejects], pa.string()).take(pa.array(reasons[places]))
     if plan.columns.reject_column is not None:
-        theirs = plain(raw.column(plan.columns.reject_column)).cast(pa.string())
+        theirs = columns[batch.schema.get_field_index(plan.columns.reject_column)].cast(pa.string())
         spelled = pc.coalesce(pc.binary_join_element_wise(SOURCE, theirs, ""), spelled)
     return pa.RecordBatch.from_arrays(
-        [pa.array(places + first_row), spelled, *map(plain, raw.columns)],
-        names=[ROW, REASON, *raw.schema.names],
+        [pa.array(places + first_row), spelled, *columns],
+        names=[ROW, REASON, *batch.schema.names],
     )
+
+
+def _taken(column: pa.Array, places: npt.NDArray[np.int64]) -> pa.Array:
+    """The values at `places`, also of a type that Arrow has no kernel to take from (views, run-end encoding)."""
+    try:
+        return column.take(pa.array(places))
+    except pa.ArrowNotImplementedError:
+        runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
+        return pa.concat_arrays([column.slice(int(run[0]), len(run)) for run in runs])
 
 
 def _by_reason(rejected: pa.RecordBatch | None) -> dict[str, int]:

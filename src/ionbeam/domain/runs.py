@@ -42,7 +42,8 @@ class _Run:
                 have += len(following)
                 self.step = max(self.step, len(following))
         if pieces:
-            self.piece = pieces[0] if len(pieces) == 1 else pa.concat_tables(pieces)
+            # One chunk: the dictionary that all pieces of a run share is then unified once a run, not once a piece.
+            self.piece = pieces[0] if len(pieces) == 1 else pa.concat_tables(pieces).combine_chunks()
 
     def take_before(self, cut: int | None) -> pa.Table:
         count = len(self.piece) if cut is None else int(np.searchsorted(self.times(), cut))
@@ -91,14 +92,14 @@ def _cut(active: list[_Run], horizon: int | None, limit: int) -> int | None:
     ready = [len(t) if horizon is None else int(np.searchsorted(t, horizon)) for t in times]
     if sum(ready) <= limit:
         return horizon
-    samples: list[tuple[int, int]] = []
+    moments, weights = [], []
     for values, count in zip(times, ready, strict=True):
         stride = max(1, count // SAMPLES)
-        samples.extend((int(values[at]), min(stride, count - at)) for at in range(0, count, stride))
-    samples.sort()
-    first, weight = samples[0][0], 0
-    for at, rows in samples:
-        if weight + rows > limit and at > first:
-            return at
-        weight += rows
-    return horizon
+        places = np.arange(0, count, stride)
+        moments.append(values[places])
+        weights.append(np.minimum(stride, count - places))
+    moment, weight = np.concatenate(moments), np.concatenate(weights)
+    rising = np.lexsort((weight, moment))
+    moment = moment[rising]
+    over = (np.cumsum(weight[rising]) > limit) & (moment > moment[0])
+    return int(moment[np.argmax(over)]) if over.any() else horizon

@@ -156,10 +156,9 @@ def _equal_number(numbers: pa.Array, value: float) -> Mask | None:
                 if not value.is_integer():
                     return None
                 scalar = pa.scalar(int(value), type=kind)
-            elif pa.types.is_float16(kind):
-                scalar = pa.scalar(np.float16(value), type=kind)
             else:
-                scalar = pa.scalar(value, type=kind)
+                with np.errstate(over="ignore"):  # a type too small for the value holds it as infinity
+                    scalar = pa.scalar(kind.to_pandas_dtype()(value), type=kind)
         except (pa.ArrowInvalid, OverflowError, ValueError):
             return None
         if pa.types.is_float16(kind):
@@ -202,9 +201,9 @@ def _real_numbers(
     values = numbers.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     if absent is not None:
         values = np.where(absent, 0.0, values)
-    values = apply(conversion, values)
-    if dtype == "float32":
-        with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite, and counted as that below
+        values = apply(conversion, values)
+        if dtype == "float32":
             values = values.astype(np.float32)
     finite = np.isfinite(values)
     if not finite.all():

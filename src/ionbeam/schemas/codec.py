@@ -33,10 +33,12 @@ def decode(body: bytes | memoryview, kind: type[T]) -> T:
             " a message carries the location of data, never the data"
         )
     try:
-        message: T = _decoder(cast(Hashable, kind)).decode(body)
-        return message
-    except msgspec.ValidationError as error:
-        raise MalformedMessage(_explain(str(error), body, kind)) from None
+        try:
+            message: T = _decoder(cast(Hashable, kind)).decode(body)
+            return message
+        except msgspec.ValidationError as error:
+            # To explain it the whole body is read: what lies behind the fault may be no JSON either.
+            raise MalformedMessage(_explain(str(error), body, kind)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedMessage(f"not JSON: {error}; the message must be one JSON object in UTF-8") from None
 

@@ -8,29 +8,25 @@ from typing import Any
 
 import msgspec
 
+from ionbeam.config import WindowSettings
 from ionbeam.schemas.codec import encode
 from ionbeam.schemas.messages import Claim, IngestDataCommand
 from ionbeam.schemas.metadata import IngestionMetadata
 from ionbeam.testing.load import (
     DISAGREES_AT,
-    HOUR,
     HOURS,
-    SLOT,
     UNSTAMPED_AT,
-    VARIABLES,
     Plan,
-    Row,
     Sent,
     Style,
     claim,
-    first_window,
     moment,
     purpose,
-    rows,
     sending,
     style,
     topology,
 )
+from ionbeam.testing.raw import HOUR, SLOT, VARIABLES, Row, first_window, rows
 
 
 def plan(seed: int) -> Plan:
@@ -60,8 +56,9 @@ def plan(seed: int) -> Plan:
 def small_plan() -> Plan:
     """One window, two commands that meet in it, and a poison body: what a sweep can try at every step."""
     chance = purpose(0, "small")
-    each = msgspec.structs.replace(style("air", chance, False), windows=1, subject_to_change="PT0S")
-    each = msgspec.structs.replace(each, settings=msgspec.structs.replace(each.settings, allow_incomplete_windows=False))
+    each = msgspec.structs.replace(
+        style("air", chance, False), windows=1, subject_to_change="PT0S", settings=WindowSettings()
+    )
     sent = []
     for number, half in enumerate((0, 1)):
         metadata = each.map(chance)
@@ -116,10 +113,11 @@ def _name(chance: Random, number: int) -> str:
 def _ordinary(each: Style, number: int, sent: list[Sent], chance: Random) -> Sent:
     metadata = each.map(chance)
     before = _earlier(each, sent)
-    content = rows(each, metadata.ingestion_map, chance, [row for other in before for row in other.rows or ()])
+    content = rows(each.windows, metadata.ingestion_map, chance, [row for other in before for row in other.rows or ()])
     start, end = _span(each, chance)
     issued = float(chance.choice(range(-1800, 1201, 300)))
-    claims, replaces = _claims(each, chance), ()
+    claims = _claims(each, chance)
+    replaces: tuple[str, ...] = ()
     if before and chance.random() < 0.25:
         old = chance.choice(before).command
         assert old is not None
@@ -164,7 +162,7 @@ def _unstamped(each: Style, sent: list[Sent], chance: Random) -> Sent:
     start, end = _span(each, chance)
     command = _command(_name(chance, 91), metadata, start, end, issued=None)
     copies = (UNSTAMPED_AT, UNSTAMPED_AT + 50.0)[: chance.choice((1, 2))]
-    return sending(command, rows(each, metadata.ingestion_map, chance, earlier), *copies)
+    return sending(command, rows(each.windows, metadata.ingestion_map, chance, earlier), *copies)
 
 
 # -- what must be refused ------------------------------------------------------------------------------------------

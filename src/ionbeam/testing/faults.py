@@ -36,6 +36,12 @@ class Delay(Struct, frozen=True, tag=True):
     seconds: float
 
 
+class Again(Struct, frozen=True, tag=True):
+    """What the call published is delivered a second time, `seconds` later."""
+
+    seconds: float
+
+
 class Freeze(Struct, frozen=True, tag=True):
     """The node stands still for `seconds` (SIGSTOP, a suspended machine), then goes on as if nothing had been.
 
@@ -52,7 +58,7 @@ class ClockJump(Struct, frozen=True, tag=True):
     seconds: float
 
 
-Effect = Crash | Fail | Away | Delay | Freeze | ClockJump
+Effect = Crash | Fail | Away | Delay | Again | Freeze | ClockJump
 
 
 class Fault(Struct, frozen=True):
@@ -91,6 +97,7 @@ class Script:
         return struck
 
 
+_HOLDING = ("ledger.lease", "ledger.built", "ledger.built", "workers.run", "ledger.accept", "ledger.outbox")
 SETTLING = ("broker.ack", "broker.give_back", "broker.retry", "broker.bury")
 TAKING = ("broker.receive",)
 SYNC = ("objects.commit", "objects.open")
@@ -119,7 +126,15 @@ WORKING = (
     "objects.put",
     "workers.run",
 )
-_OFTEN = ("ledger.accept", "ledger.built", "ledger.enter", "ledger.clear", "broker.publish", "broker.ack", "objects.put")
+_OFTEN = (
+    "ledger.accept",
+    "ledger.built",
+    "ledger.enter",
+    "ledger.clear",
+    "broker.publish",
+    "broker.ack",
+    "objects.put",
+)
 
 
 def draw(chance: Random, crashes: int, failures: int, others: int) -> tuple[Fault, ...]:
@@ -147,22 +162,24 @@ def _crash(chance: Random) -> Fault:
 
 
 def _failure(chance: Random) -> Fault:
-    call = chance.choice((*_OFTEN[:4], *WORKING, *WORKING, *SYNC))
+    call = chance.choice((*_OFTEN[:4], *WORKING, *SYNC, *["exporter.apply"] * 6))
     return Fault(call, _number(chance), chance.choice(("before", "after")), Fail())
 
 
 def _other(chance: Random) -> Fault:
-    number, sort = _number(chance), chance.randrange(10)
+    number, sort = _number(chance), chance.randrange(14)
     if sort < 3:
         away = Away(chance.choice((0.0, 0.5, 2.0)))
         call = chance.choice((*WORKING, *SETTLING, *TAKING))
-        safe = "before" if call in (*SETTLING, *TAKING) else chance.choice(("before", "after"))
+        safe: Place = "before" if call in (*SETTLING, *TAKING) else chance.choice(("before", "after"))
         return Fault(call, number, safe, away)
     if sort < 6:
         wait = Delay(chance.choice((0.01, 0.5, 4.0, 30.0, 100.0)))
         return Fault(chance.choice((*WORKING, "exporter.apply", "workers.run")), number, "before", wait)
     if sort < 9:
-        freeze = Freeze(chance.choice((30.0, 65.0, 150.0)), chance.choice((None, 60.0)))
-        call = chance.choice(("ledger.lease", "ledger.built", "workers.run", "ledger.accept", "ledger.outbox"))
+        return Fault("broker.publish", chance.randint(1, 25), "after", Again(chance.choice((0.0, 1.0, 600.0, 7200.0))))
+    if sort < 13:
+        freeze = Freeze(chance.choice((30.0, 65.0, 150.0, 150.0)), chance.choice((None, 60.0)))
+        call = chance.choice(_HOLDING)
         return Fault(call, number, chance.choice(("before", "after")), freeze)
     return Fault(chance.choice(WORKING), number, "before", ClockJump(chance.choice((-20.0, 70.0, 130.0))))

@@ -23,8 +23,8 @@ from ionbeam.ports.ledger import Ledger
 from ionbeam.ports.objects import ObjectStore
 from ionbeam.schemas import routes
 from ionbeam.schemas.messages import IngestDataCommand
-from ionbeam.testing.faults import SETTLING, Away, ClockJump, Crash, Delay, Fail, Fault, Freeze
-from ionbeam.testing.proxies import BrokerProxy, ObjectsProxy, Proxy, WorkersProxy
+from ionbeam.testing.faults import SETTLING, Again, Away, ClockJump, Crash, Delay, Fail, Fault, Freeze
+from ionbeam.testing.proxies import BrokerProxy, ObjectsProxy, Proxy, WorkersProxy, spell
 from ionbeam.testing.scheduling import chances
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ class Life:
 
     @property
     def at_work(self) -> bool:
-        return self._node is not None and not self.dead and trio.current_time() >= self._thaw
+        if self._node is None or self.dead or self._scope.cancel_called:
+            return False
+        return trio.current_time() >= self._thaw
 
     async def live(self, killed: Sequence[str]) -> bool:
         """Live until a crash, a failure or a drain; whether it was a drain. `killed` sessions are reclaimed first."""
@@ -151,9 +153,7 @@ class Life:
             self.crash()
             await self._gone()
         rules = PrepareRules(max_future=topology.rules.max_future, chunk_rows=topology.memory.chunk_rows)
-        return await WorkersProxy(self).run(
-            prepare, command, issued_at, rules, self._objects, self._store, self._token
-        )
+        return await WorkersProxy(self).run(prepare, command, issued_at, rules, self._objects, self._store, self._token)
 
     async def _run_exporter(self, function: Callable[..., None], *args: object) -> None:
         async def here() -> None:
@@ -162,9 +162,7 @@ class Life:
         await self.pass_through("exporter.apply", here)
 
     # -- where calls pass ------------------------------------------------------------------------------------------
-    async def pass_through(
-        self, call: str, method: Callable[..., Awaitable[Any]], *args: Any, **named: Any
-    ) -> Any:
+    async def pass_through(self, call: str, method: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
         """Make the call, with what the script has for it."""
         await self._present(call)
         number = self._world.script.begin(call)
@@ -173,11 +171,12 @@ class Life:
         if call in SETTLING:
             self._world.settling(call, args[0])
         result = await method(*args, **named)
-        if call == "objects.put":
-            self._world.stored(args[0], args[1])
+        self._world.happened(call, args, result)
         if call not in QUIET and not (call == "ledger.lease" and result is None):
-            self._world.note(self.session, f"{call} {_spell(args)} → {_spell((result,))}")
+            self._world.note(self.session, f"{call} {spell(args)} → {spell((result,))}")
         for fault in self._world.script.due(call, number, "after"):
+            if isinstance(fault.effect, Again):
+                self._world.nursery.start_soon(self._world.repeat, fault.effect.seconds, *args)
             await self._suffer(call, fault)
         return result
 
@@ -189,7 +188,7 @@ class Life:
         self._strike(call, self._world.script.due(call, number, "before"))
         result = method(*args)
         if call not in QUIET:
-            self._world.note(self.session, f"{call} {_spell(args)}")
+            self._world.note(self.session, f"{call} {spell(args)}")
         self._strike(call, self._world.script.due(call, number, "after"))
         return result
 
@@ -245,19 +244,3 @@ class Life:
         for _ in range(ticks):
             await trio.lowlevel.checkpoint()
         self.crash(restart_after)
-
-
-def _spell(args: Sequence[object]) -> str:
-    """What a trace shows of arguments and results: names, not bodies."""
-    return " ".join(text for arg in args if (text := _name(arg)))
-
-
-def _name(value: object) -> str:
-    if isinstance(value, bytes):
-        return f"({len(value)} B)"
-    if isinstance(value, str | int | float | list | tuple | None):
-        return str(value)
-    for attribute in ("message_id", "outcome", "id", "token"):
-        if hasattr(value, attribute):
-            return f"{getattr(value, attribute)}"
-    return type(value).__name__

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from ionbeam.schemas.messages import IngestDataCommand
 from ionbeam.schemas.variables import CanonicalVariable
-from ionbeam.testing.load import HOUR, START, Plan, Row, Sent
+from ionbeam.testing.load import Plan, Sent
+from ionbeam.testing.raw import HOUR, START, Row
 
 GRID = HOUR // 2
 DAY = 24 * HOUR
@@ -91,15 +92,11 @@ def _covered(taking_part: list[Ingestion]) -> set[int]:
         slot
         for ingestion in taking_part
         for each in ingestion.command.swept
-        for slot in range(
-            int((each.start - START).total_seconds()), int((each.end - START).total_seconds()), GRID
-        )
+        for slot in range(int((each.start - START).total_seconds()), int((each.end - START).total_seconds()), GRID)
     }
 
 
-def _window(
-    plan: Plan, dataset: str, start: int, taking_part: list[Ingestion], covered: set[int]
-) -> Window:
+def _window(plan: Plan, dataset: str, start: int, taking_part: list[Ingestion], covered: set[int]) -> Window:
     members = [i for i in taking_part if any(_window_of(row) == start for row in i.rows)]
     whole = all(slot in covered for slot in range(start, start + HOUR, GRID))
     rules = plan.topology.datasets[dataset]
@@ -148,7 +145,8 @@ def _order(value: Value) -> tuple[int, float, str]:
 
 def _ingest(sent: Sent) -> Ingestion:
     command = sent.command
-    assert command is not None and sent.rows is not None
+    assert command is not None
+    assert sent.rows is not None
     columns = command.metadata.ingestion_map
     reasons: Counter[str] = Counter()
     good: list[Stored] = []
@@ -187,9 +185,7 @@ def _value(raw: float | int | None, variable: CanonicalVariable) -> Value:
     return float(value)
 
 
-def _reason(
-    raw: Row, stored: Stored, issued: float, variables: tuple[CanonicalVariable, ...]
-) -> str | None:
+def _reason(raw: Row, stored: Stored, issued: float, variables: tuple[CanonicalVariable, ...]) -> str | None:
     """Why the row is rejected: the first reason that applies."""
     if raw.reject is not None:
         return f"source:{raw.reject}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
@@ -20,9 +20,7 @@ Ts = TypeVarTuple("Ts")
 class Life(Protocol):
     """The incarnation of a node that calls; see `ionbeam.testing.world`."""
 
-    async def pass_through(
-        self, call: str, method: Callable[..., Awaitable[Any]], *args: Any, **named: Any
-    ) -> Any: ...
+    async def pass_through(self, call: str, method: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any: ...
 
     def pass_through_sync(self, call: str, method: Callable[..., T], *args: Any) -> T: ...
 
@@ -110,3 +108,21 @@ class WorkersProxy:
 
         result: T = await self._life.pass_through("workers.run", here)
         return result
+
+
+def spell(args: Sequence[object]) -> str:
+    """What a trace shows of arguments and results: names, not bodies."""
+    return " ".join(text for arg in args if (text := _name(arg)))
+
+
+def _name(value: object) -> str:
+    if isinstance(value, bytes):
+        return f"({len(value)} B)"
+    if isinstance(value, list | tuple | set):
+        return f"[{spell(tuple(value))}]"
+    if isinstance(value, str | int | float | None):
+        return str(value)
+    for attribute in ("message_id", "outcome", "id", "token"):
+        if hasattr(value, attribute):
+            return f"{getattr(value, attribute)}"
+    return type(value).__name__

@@ -1,6 +1,6 @@
 """Whole nodes under a virtual clock, with a seeded scheduler, load and faults: the same seed, the same run.
 
-    python -m ionbeam.testing.simulation --seed 7      the run of seed 7, told step by step
+python -m ionbeam.testing.simulation --seed 7      the run of seed 7, told step by step
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from ionbeam import node
 from ionbeam.schemas import routes
 from ionbeam.testing.commands import plan as plan_of
 from ionbeam.testing.faults import Fault, draw
-from ionbeam.testing.load import Plan, payload
+from ionbeam.testing.load import Plan
 from ionbeam.testing.oracle import expect
+from ionbeam.testing.raw import payload
 from ionbeam.testing.scheduling import AtStep, chances, run_seeded
 from ionbeam.testing.verdict import hashes, problems
 from ionbeam.testing.world import Outcome, World
 
 LONGEST = 30 * 86_400.0
 REPORT_SECONDS = 7200.0
+NEWCOMER_SECONDS = 600.0
 Stroke = Literal["crash", "cancel"]
 
 
@@ -61,7 +63,7 @@ def simulate(seed: int) -> Report:
 def faults_of(seed: int) -> tuple[Fault, ...]:
     """What goes wrong under `seed`: most often a little of everything."""
     chance = chances(seed, "faults")
-    return draw(chance, chance.choice((0, 1, 1, 2, 3)), chance.choice((0, 0, 1, 2)), chance.choice((0, 1, 2, 4)))
+    return draw(chance, chance.choice((0, 1, 1, 2, 3)), chance.choice((0, 1, 2)), chance.choice((1, 2, 4, 6)))
 
 
 def play(plan: Plan, faults: Sequence[Fault] = (), *, at_step: tuple[int, Stroke] | None = None) -> Outcome:
@@ -106,10 +108,12 @@ async def _play(world: World, at_step: tuple[int, Stroke] | None) -> Outcome:
         await _send(world)
         await trio.sleep_until(plan.until)
         await world.rest()
-        trio.lowlevel.remove_instrument(instrument) if at_step is not None else None
+        if at_step is not None:
+            trio.lowlevel.remove_instrument(instrument)
+            await world.rest()
         if plan.newcomer:
             world.begin("node9", ["newcomer"])
-            await trio.sleep(1.0)
+            await trio.sleep(NEWCOMER_SECONDS)
             await world.rest()
         await world.drain()
         return msgspec.structs.replace(await world.outcome(), struck=instrument.reached)

@@ -15,8 +15,9 @@ from ionbeam.ports.ledger import Revision, WindowState
 from ionbeam.schemas.codec import decode
 from ionbeam.schemas.journal import Record
 from ionbeam.schemas.messages import DataSetAvailableEvent
-from ionbeam.testing.load import START, Plan
+from ionbeam.testing.load import Plan
 from ionbeam.testing.oracle import Expectation, Window
+from ionbeam.testing.raw import START
 from ionbeam.testing.world import Outcome
 
 Key = tuple[str, int]
@@ -109,7 +110,7 @@ def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
 
 
 def _beside(these: list[Any], those: list[Any]) -> list[Any]:
-    return [row for row in these if row not in those][:3] or "their order" and these[:3]
+    return [row for row in these if row not in those][:3] or these[:3]
 
 
 def _dead_letters(plan: Plan, expected: Expectation, outcome: Outcome) -> Iterator[str]:
@@ -121,7 +122,8 @@ def _dead_letters(plan: Plan, expected: Expectation, outcome: Outcome) -> Iterat
             yield f"a dead letter of {letter.queue}: {letter.reason}"
             continue
         found[sent.id] += 1
-        if sent.fate == "dead" and sent.reason not in letter.reason:
+        said = " ".join([letter.reason, *(attempt.error for attempt in letter.history)])
+        if sent.fate == "dead" and sent.reason not in said:
             yield f"the dead letter of {sent.id} says {letter.reason!r}, and nothing of {sent.reason!r}"
     if found != expected.dead:
         reasons = [letter.reason for letter in outcome.dead]

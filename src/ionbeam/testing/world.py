@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from typing import Any
 
-import msgspec
 import trio
 from msgspec import Struct
 
@@ -20,13 +21,14 @@ from ionbeam.backends.memory_objects import MemoryObjects
 from ionbeam.client.exporting import DatasetRevision
 from ionbeam.domain.windows import micros
 from ionbeam.ports.broker import DeadLetter, Incoming
-from ionbeam.ports.ledger import IngestionState, WindowState
+from ionbeam.ports.ledger import BuildOutcome, IngestionState, Lease, WindowState
 from ionbeam.schemas import routes
 from ionbeam.schemas.codec import decode
 from ionbeam.schemas.journal import Record
 from ionbeam.testing.faults import Fault, Script
 from ionbeam.testing.life import PARTS, Life
-from ionbeam.testing.load import START, Plan
+from ionbeam.testing.load import Plan
+from ionbeam.testing.raw import START
 
 MOST_CRASHES = 40
 PAGE = 1000
@@ -80,6 +82,8 @@ class World:
         self.journal: list[Record] = []
         self.clock_offset = 0.0
         self.crashes = 0
+        self._repeats = 0
+        self._leases: dict[tuple[str, int], str] = {}
         self.database: Database
         self.nursery: trio.Nursery
         self._journaled: set[tuple[str, str]] = set()
@@ -133,7 +137,7 @@ class World:
             self.crashes += 1
             if self.crashes > MOST_CRASHES:
                 self.violations.append(f"more than {MOST_CRASHES} crashes: something ends every process")
-                self.nursery.cancel_scope.cancel()
+                return
             await trio.sleep(life.restart_after)
 
     async def declare_dead(self, life: Life, after: float) -> None:
@@ -142,11 +146,19 @@ class World:
             self.note("world", f"{life.session} is declared dead")
             await self.database.sessions.reclaim([life.session])
 
+    async def repeat(self, after: float, exchange: str, message_id: str, body: bytes) -> None:
+        """Deliver once more what was published."""
+        self._repeats += 1
+        await trio.sleep(after)
+        self.note("world", f"repeats {message_id}")
+        await self.broker.publish(exchange, message_id, body)
+        self._repeats -= 1
+
     async def drain(self) -> None:
         self.script = Script()
         for life in self.lives.values():
-            stopped = await life.drain()
-            if not stopped.clean:
+            stopped = await life.drain() if life.at_work else None
+            if stopped is not None and not stopped.clean:
                 self.violations.append(f"{life.session} did not drain clean: {stopped}")
 
     # -- coming to rest --------------------------------------------------------------------------------------------
@@ -156,11 +168,22 @@ class World:
             if not await self.unrest():
                 return
             await trio.sleep(pause)
+            if pause > 30.0:
+                await self._restart_holders()
         self.violations += [f"never came to rest: {what}" for what in await self.unrest()]
+
+    async def _restart_holders(self) -> None:
+        """A delivery that was LOST stays with its session until that ends: do what an operator would do."""
+        for session in await self.database.read(_holders):
+            self.note("world", f"{session} still holds messages that it has lost: restarted")
+            for life in self.lives.values():
+                if life.session == session:
+                    life.cancel()
 
     async def unrest(self) -> list[str]:
         """All that is still to be done."""
         found = [f"{life.session} is away" for life in self.lives.values() if not life.at_work]
+        found += ["something is still to be repeated"] * self._repeats
         found += [f"unsettled: {depth}" for depth in await self.broker.depths() if depth.unsettled]
         unsettled = await self.ledger.unsettled()
         if unsettled.windows or unsettled.decisions:
@@ -188,8 +211,18 @@ class World:
         )
 
     # -- what must hold at every moment ----------------------------------------------------------------------------
-    def stored(self, key: str, data: bytes) -> None:
-        """An object is durable: if it is a segment of the journal, read it."""
+    def happened(self, call: str, args: Sequence[Any], result: Any) -> None:
+        """A node's call had its effect."""
+        if call == "objects.put":
+            self._stored(*args)
+        elif call == "ledger.lease" and result is not None:
+            self._leases[result.dataset, result.window_start] = result.token
+        elif call == "ledger.built" and result.outcome is not BuildOutcome.STALE:
+            lease: Lease = args[0]
+            if self._leases[lease.dataset, lease.window_start] != lease.token:
+                self.violations.append(f"the result of a lost lease of window {lease.window_start} was recorded")
+
+    def _stored(self, key: str, data: bytes) -> None:
         if key.startswith("journal/"):
             records = [decode(line, Record) for line in data.splitlines()]
             self.journal += records
@@ -206,6 +239,9 @@ class World:
             self.violations.append(f"{incoming.message_id} was buried before the journal had its refusal")
 
 
-def _sessions(connection: object) -> list[str]:
-    rows: Callable[[str], list[tuple[str]]] = connection.execute  # type: ignore[attr-defined]
-    return [name for (name,) in rows("SELECT id FROM sessions")]
+def _sessions(connection: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in connection.execute("SELECT id FROM sessions")]
+
+
+def _holders(connection: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in connection.execute("SELECT DISTINCT holder FROM messages WHERE holder IS NOT NULL")]

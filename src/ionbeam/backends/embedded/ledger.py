@@ -273,12 +273,15 @@ class EmbeddedLedger:
 
     async def unsettled(self) -> Unsettled:
         def look(db: sqlite3.Connection) -> Unsettled:
-            busy = db.execute(
-                "SELECT COUNT(*) FROM windows WHERE due <= ? OR (due IS NOT NULL AND failures > 0)", (self._now(),)
-            ).fetchone()[0]
+            # Two questions, not one with OR: each is answered from the index, whatever the history.
+            busy, again = db.execute(
+                "SELECT (SELECT COUNT(*) FROM windows WHERE due <= ?1),"
+                " (SELECT COUNT(*) FROM windows WHERE due > ?1 AND failures > 0)",
+                (self._now(),),
+            ).fetchone()
             held = db.execute("SELECT COUNT(*) FROM windows WHERE token IS NOT NULL").fetchone()[0]
             decisions = db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0]
-            return Unsettled(windows=busy + held, decisions=decisions)
+            return Unsettled(windows=busy + again + held, decisions=decisions)
 
         return await self._db.read(look)
 

@@ -141,6 +141,7 @@ def _subject_to_change(db: sqlite3.Connection, dataset: str, window: int) -> Dur
     return metadata_of(db, found[0]).dataset.subject_to_change_window if found else Duration("PT0S")
 
 
+_FIRST = -(1 << 62)
 _STATE = "SELECT dataset, start, span, desired, built, rows, due, expires, failures, parked, revision FROM windows"
 
 
@@ -148,10 +149,15 @@ def states(
     db: sqlite3.Connection, dataset: str | None, after: tuple[str, int] | None, limit: int, pending: bool
 ) -> list[WindowState]:
     """A page of windows by dataset and start."""
-    condition = "(dataset, start) > (?, ?)" + ("" if dataset is None else " AND dataset = ?")
+    place = after or ("", _FIRST)
+    if dataset is not None:
+        if place[0] > dataset:
+            return []
+        place = (dataset, place[1] if place[0] == dataset else _FIRST)
+    # With one dataset not as a row value: SQLite would walk through all that lies before the page.
+    condition = "(dataset, start) > (?, ?)" if dataset is None else "dataset = ? AND start > ?"
     condition += " AND desired <> built" if pending else ""
-    arguments = [*(after or ("", -(1 << 62))), *([] if dataset is None else [dataset]), limit]
-    found = db.execute(f"{_STATE} WHERE {condition} ORDER BY dataset, start LIMIT ?", arguments).fetchall()
+    found = db.execute(f"{_STATE} WHERE {condition} ORDER BY dataset, start LIMIT ?", (*place, limit)).fetchall()
     return [_state(db, row) for row in found]
 
 
