@@ -55,6 +55,7 @@ from ionbeam.version import VERSION
 T = TypeVar("T")
 CATCH_UP_PAGE = 500
 REPORT_SECONDS = 2.0
+BACKGROUND = ("reports", "relay")
 
 
 def utc_now() -> datetime:
@@ -214,7 +215,9 @@ class Node:
         drained = await self._supervisor.drain(deadline)
         await self._give_back_rest()
         # What an intake had taken and not put into a mailbox goes back in every drain: that is no failure.
-        return Stopped(clean=drained.clean, cut=drained.cut, returned=tuple(self._returned))
+        # The relay and the reports wait for all others: they are cut when another one was stuck, and owe nothing.
+        cut = tuple(name for name in drained.cut if name not in BACKGROUND)
+        return Stopped(clean=not cut, cut=cut, returned=tuple(self._returned))
 
     async def idle(self, look_again: float = 0.25) -> None:
         """Return when nothing is left to do: no message unsettled, no window due, nothing in an outbox."""

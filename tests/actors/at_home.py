@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ionbeam.schemas.messages import Claim, IngestDataCommand
 from ionbeam.schemas.metadata import DataIngestionMap, DatasetMetadata, IngestionMetadata
 from ionbeam.schemas.variables import CanonicalVariable, MetadataVariable
 
-DAY = datetime(2024, 1, 1, tzinfo=timezone.utc)
+DAY = datetime(2024, 1, 1, tzinfo=UTC)
 T = "air_temperature__K__0.0__point__PT0S"
 P = "air_pressure__Pa__0.0__point__PT0S"
 RAW = pa.schema(
@@ -80,7 +80,9 @@ def command(name: str, about: IngestionMetadata | None = None, **more: Any) -> I
     return IngestDataCommand(**(standard | more))
 
 
-def row(second: float, station: str | None = "s", t: float | None = 280.0, p: float | None = None, **more: Any) -> dict[str, Any]:
+def row(
+    second: float, station: str | None = "s", t: float | None = 280.0, p: float | None = None, **more: Any
+) -> dict[str, Any]:
     return {"timestamp": at(second), "latitude": 1.0, "longitude": 2.0, "t": t, "p": p, "station": station} | more
 
 
@@ -143,7 +145,7 @@ class Home:
         return await self.ports.ledger.windows(dataset, None, 1000)
 
     async def window(self, second: float = 0, dataset: str = "air") -> WindowState:
-        start = int((at(second) - datetime(1970, 1, 1, tzinfo=timezone.utc)).total_seconds() * 1e6)
+        start = int((at(second) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1e6)
         (found,) = [window for window in await self.windows(dataset) if window.window_start == start]
         return found
 

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pytest
+from at_home import DAY, P, T, at, command, ipc_file, metadata, row, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from at_home import DAY, P, T, at, command, ipc_file, metadata, row, rows
 from ionbeam.actors.assemble import HashingFile, assemble, write_dataset
 from ionbeam.actors.prepare import PrepareRules, prepare
 from ionbeam.backends.embedded.observations import SegmentStore
@@ -38,7 +38,7 @@ class Bench:
         self.members: list[Member] = []
         self._chunk_rows, self._cut = chunk_rows, cut
 
-    def add(self, name: str, table: pa.Table, about: IngestionMetadata, issued_at: datetime = at(7200)) -> None:
+    def add(self, name: str, table: pa.Table, about: IngestionMetadata, issued_at: datetime | None = None) -> None:
         """Ingest `table`; its share of the first window takes part."""
         asked = command(name, about)
         self.objects.place(asked.payload_location, ipc_file(table, self._cut))
@@ -46,7 +46,7 @@ class Bench:
         prepared = prepare(asked, at(7200), rules, self.objects, self.store, iter(name * 3).__next__)
         for share in prepared.shares:
             if share.window_start == WINDOW:
-                self.members.append(Member(id=name, issued_at=issued_at, metadata=about, share=share))
+                self.members.append(Member(id=name, issued_at=issued_at or at(7200), metadata=about, share=share))
 
     def build(self, chunk_rows: int = 10**6) -> tuple[pa.Table, WindowCounts, str]:
         members = tuple(sorted(self.members, key=lambda member: member.precedence))
@@ -86,7 +86,12 @@ def ingestions(seed: int, fold: str) -> list[tuple[str, pa.Table, IngestionMetad
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from(["row", "value"]), st.randoms(use_true_random=False), st.sampled_from([1, 4, 20]))
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(["row", "value"]),
+    st.randoms(use_true_random=False),
+    st.sampled_from([1, 4, 20]),
+)
 def test_nothing_but_members_and_precedence_counts(seed: int, fold: str, chance: Random, chunk_rows: int) -> None:
     """Order of arrival, cuts of payloads and memory leave no mark on the bytes or the counts."""
     made = ingestions(seed, fold)
@@ -99,7 +104,8 @@ def test_nothing_but_members_and_precedence_counts(seed: int, fold: str, chance:
     if one.members:
         table, counts, content_hash = one.build()
         assert other.build(chunk_rows)[1:] == (counts, content_hash)
-        assert counts.balanced and counts.rows == len(table)
+        assert counts.balanced
+        assert counts.rows == len(table)
         assert counts.accepted == sum(member.share.rows for member in one.members)
 
 
@@ -125,7 +131,9 @@ def test_a_window_holds_what_the_rules_say(seed: int, fold: str, chunk_rows: int
     table, _, _ = bench.build(chunk_rows)
     found = table.set_column(0, "timestamp", table["timestamp"].cast(pa.int64())).to_pylist()
     names = [*table.column_names]
-    assert found == [{n: stand[key].get(n) for n in names} for key in sorted(stand, key=lambda k: (k[0], k[1], k[2] or ""))]
+    assert found == [
+        {n: stand[key].get(n) for n in names} for key in sorted(stand, key=lambda k: (k[0], k[1], k[2] or ""))
+    ]
 
 
 def test_slices_without_some_of_the_variables() -> None:
@@ -198,7 +206,9 @@ def test_a_null_by_sentinel_and_a_plain_null_give_one_file() -> None:
     for gone in (None, -999.0, float("nan"), float("inf")):
         bench = Bench()
         about = metadata("tp")
-        variables = tuple(msgspec.structs.replace(v, missing_values=(-999.0,)) for v in about.ingestion_map.canonical_variables)
+        variables = tuple(
+            msgspec.structs.replace(v, missing_values=(-999.0,)) for v in about.ingestion_map.canonical_variables
+        )
         about = msgspec.structs.replace(
             about, ingestion_map=msgspec.structs.replace(about.ingestion_map, canonical_variables=variables)
         )

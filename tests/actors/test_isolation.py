@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import trio
+from at_home import at, command, ipc_file, row, rows, working
 
 import ionbeam.node
-from at_home import at, command, ipc_file, row, rows, working
 from ionbeam.actors.isolation import Answer, prepare_apart
 from ionbeam.actors.prepare import PrepareRules, prepare
 from ionbeam.config import Topology
@@ -33,14 +33,19 @@ async def test_the_answer_is_the_same(tmp_path: Path) -> None:
     objects, store = open_stores(topology)
     table = rows(row(60), row(60), row(3700), row(120, t=None), row(10_801 + 7200))
     await objects.put("raw/c", ipc_file(table))
-    here = await trio.to_thread.run_sync(prepare, command("c"), at(7200), RULES, objects, store, iter(["t1", "t2"]).__next__)
+    here = await trio.to_thread.run_sync(
+        prepare, command("c"), at(7200), RULES, objects, store, iter(["t1", "t2"]).__next__
+    )
     there = await prepare_apart(isolated_command(topology), command("c"), at(7200), RULES)
     assert (there.counts, there.first, there.last) == (here.counts, here.first, here.last)
     assert there.counts.reasons == {"no_value": 1, "time_in_future": 1}
     assert [(s.window_start, s.rows) for s in there.shares] == [(s.window_start, s.rows) for s in here.shares]
     for ours, theirs in zip(here.shares, there.shares, strict=True):
-        assert [t.to_pylist() for t in store.read("air", "c", ours)] == [t.to_pylist() for t in store.read("air", "c", theirs)]
-    assert there.quarantine_location is not None and await objects.exists(there.quarantine_location)
+        assert [t.to_pylist() for t in store.read("air", "c", ours)] == [
+            t.to_pylist() for t in store.read("air", "c", theirs)
+        ]
+    assert there.quarantine_location is not None
+    assert await objects.exists(there.quarantine_location)
 
 
 async def test_a_refusal_comes_through(tmp_path: Path) -> None:
@@ -82,7 +87,8 @@ async def test_a_process_that_dies(text: str, ended: str) -> None:
     with pytest.raises(IonbeamError, match=ended) as caught:
         await prepare_apart(says(text), command("c"), at(0), RULES)
     assert not isinstance(caught.value, Refused | Unavailable)
-    assert "raw/c" in str(caught.value) and "write it again" in str(caught.value)
+    assert "raw/c" in str(caught.value)
+    assert "write it again" in str(caught.value)
 
 
 async def test_a_suspect_message_is_prepared_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

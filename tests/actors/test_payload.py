@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from at_home import ipc_file, ipc_stream
+
 from ionbeam.actors.payload import PIECE_ROWS, open_payload
 from ionbeam.errors import Refused
 
@@ -42,9 +42,16 @@ def deltas() -> bytes:
             end = start + 1 if known < 3 else 1000
             dictionary = pa.array(names[:known])
             indices = pa.array([names.index(word) for word in words[start:end]], pa.int32())
-            columns = [TABLE["n"].slice(start, end - start).combine_chunks(), TABLE["s"].slice(start, end - start).combine_chunks()]
+            columns = [
+                TABLE["n"].slice(start, end - start).combine_chunks(),
+                TABLE["s"].slice(start, end - start).combine_chunks(),
+            ]
             columns = [c.chunk(0) if isinstance(c, pa.ChunkedArray) else c for c in columns]
-            writer.write_batch(pa.RecordBatch.from_arrays([*columns, pa.DictionaryArray.from_arrays(indices, dictionary)], schema=schema))
+            writer.write_batch(
+                pa.RecordBatch.from_arrays(
+                    [*columns, pa.DictionaryArray.from_arrays(indices, dictionary)], schema=schema
+                )
+            )
     return sink.getvalue()
 
 

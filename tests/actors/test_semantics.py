@@ -13,10 +13,10 @@ import msgspec
 import pyarrow as pa
 import pytest
 import trio
+from at_home import DAY, Home, P, T, at, claim, command, ipc_file, metadata, row, rows, working
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from at_home import DAY, P, T, Home, at, claim, command, ipc_file, metadata, row, rows, working
 from ionbeam.client import DatasetRevision
 from ionbeam.config import WindowSettings
 from ionbeam.domain.accounting import WindowCounts
@@ -50,7 +50,9 @@ class Recorder:
         trio.from_thread.run_sync(self.rung.set)
 
 
-async def ended(folder: Path, sent: list[Sent], together: bool = False) -> tuple[str, WindowCounts, list[dict[str, Any]]]:
+async def ended(
+    folder: Path, sent: list[Sent], together: bool = False
+) -> tuple[str, WindowCounts, list[dict[str, Any]]]:
     """What the first window is in the end, when commands arrive in this order, one by one or all at once."""
     async with working(folder) as home:
         for asked, table in sent:
@@ -74,7 +76,9 @@ async def test_precedence_beats_arrival(tmp_path: Path) -> None:
         (command("a", issued_at=at(7200)), rows(row(60, t=2.0), row(180, t=2.0))),
         (command("z", issued_at=at(7100)), rows(row(60, t=3.0), row(240, t=3.0), row(120, t=3.0))),
     ]
-    ends = [await ended(tmp_path / f"{n}", list(order), together=n % 2 == 0) for n, order in enumerate(permutations(sent))]
+    ends = [
+        await ended(tmp_path / f"{n}", list(order), together=n % 2 == 0) for n, order in enumerate(permutations(sent))
+    ]
     assert len({content_hash for content_hash, _, _ in ends}) == 1
     assert [r[T] for r in ends[0][2]] == [1.0, 1.0, 2.0, 3.0]
     assert {counts for _, counts, _ in ends} == {WindowCounts(accepted=7, rows=4, conflict=3)}
@@ -106,7 +110,9 @@ def loads(draw: st.DrawFn) -> list[Sent]:
     about = draw(st.sampled_from([metadata(), VALUE]))
     sent = []
     for number in range(draw(st.integers(2, 4))):
-        cells = st.tuples(st.sampled_from([0, 600, 1200]), st.sampled_from(["a", None]), st.sampled_from([1.0, 2.0, None]))
+        cells = st.tuples(
+            st.sampled_from([0, 600, 1200]), st.sampled_from(["a", None]), st.sampled_from([1.0, 2.0, None])
+        )
         content = draw(st.lists(cells, min_size=1, max_size=5))
         table = rows(*(row(second, station, t=t, p=5.0) for second, station, t in content))
         issued = at(7200 + draw(st.integers(0, 2)))
@@ -116,7 +122,9 @@ def loads(draw: st.DrawFn) -> list[Sent]:
 
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(loads(), st.randoms(use_true_random=False))
-def test_any_order_any_cut_gives_one_hash(tmp_path_factory: pytest.TempPathFactory, sent: list[Sent], chance: Any) -> None:
+def test_any_order_any_cut_gives_one_hash(
+    tmp_path_factory: pytest.TempPathFactory, sent: list[Sent], chance: Any
+) -> None:
     """Delivered one by one or at once, shuffled, twice, with little memory: the same bytes and counts."""
     first = trio.run(ended, tmp_path_factory.mktemp("one"), sent)
     again = sent + sent
@@ -161,7 +169,8 @@ async def test_a_failed_id_may_come_again(tmp_path: Path) -> None:
     """What was refused claims nothing and may come again under the same id."""
     async with working(tmp_path) as home:
         await home.ingest(command("a", payload_location="raw/a1"), b"garbage")
-        assert await home.windows() == [] and await home.ports.ledger.contract("air") == (None, 0)
+        assert await home.windows() == []
+        assert await home.ports.ledger.contract("air") == (None, 0)
         await home.ingest(command("a", VALUE, payload_location="raw/a2"), rows(row(60)))
         assert (await home.revision()).rows == 1
 
@@ -184,7 +193,8 @@ async def test_issued_at_must_not_lie_ahead(tmp_path: Path) -> None:
         await home.ingest(command("near", issued_at=at(7200 + 300)), rows(row(60)))
         await home.ingest(command("far", issued_at=at(7200 + 420)), rows(row(120)))
         (letter,) = await home.letters()
-        assert "$.issued_at" in letter.reason and "set the sender's clock" in letter.reason
+        assert "$.issued_at" in letter.reason
+        assert "set the sender's clock" in letter.reason
         assert (await home.revision()).rows == 1
 
 
@@ -203,7 +213,8 @@ async def test_replaces(tmp_path: Path, order: str) -> None:
             await home.ingest(*sent[name])
         assert [r[T] for r in (await home.table()).to_pylist()] == [2.0]
         old = await home.state("old")
-        assert old.replaced and old.counts.accepted == 2
+        assert old.replaced
+        assert old.counts.accepted == 2
         if order == "old new":
             emptied = await home.revision(3600)
             assert (emptied.number, emptied.rows, emptied.counts) == (2, 0, WindowCounts())
@@ -230,8 +241,11 @@ async def test_a_replaced_claim_opens_a_gap(tmp_path: Path) -> None:
         await home.ingest(command("a"), rows(row(60, t=1.0)))
         await home.ingest(command("b", claims=(claim(0, 1800),), replaces=("a",)), rows(row(60, t=2.0)))
         state = await home.window()
-        assert state.pending and state.missing == (claim(1800, 3600),) and state.due is None
-        assert state.current is not None and state.current.number == 1
+        assert state.pending
+        assert state.missing == (claim(1800, 3600),)
+        assert state.due is None
+        assert state.current is not None
+        assert state.current.number == 1
         await home.ingest(command("c", claims=(claim(1800, 3600),)), rows())
         assert (await home.revision()).number == 2
 
@@ -244,7 +258,9 @@ async def test_claims_with_gaps(tmp_path: Path) -> None:
     async with working(tmp_path) as home:
         await home.ingest(command("a", claims=(claim(2400, 3600), claim(0, 1200))), rows(row(60), row(3700)))
         state = await home.window()
-        assert state.missing == (claim(1200, 2400),) and not state.covered and state.current is None
+        assert state.missing == (claim(1200, 2400),)
+        assert not state.covered
+        assert state.current is None
         assert (await home.window(3600)).missing == (claim(3600, 7200),)
         await home.ingest(command("b", claims=(claim(-9000, 1300), claim(1300, 2400), claim(3600, 90_000))), rows())
         assert (await home.revision()).rows == (await home.revision(3600)).rows == 1
@@ -309,7 +325,9 @@ async def test_rebuilds_keep_their_distance(tmp_path: Path) -> None:
         await home.ingest(command("a"), rows(row(60)))
         await home.ingest(command("b"), rows(row(120)))
         state = await home.window()
-        assert state.pending and state.current is not None and state.current.rows == 1
+        assert state.pending
+        assert state.current is not None
+        assert state.current.rows == 1
         assert state.due is not None
         assert timedelta(minutes=59) < state.due - await home.ports.ledger.now() <= timedelta(hours=1)
         current = state.current
@@ -407,7 +425,10 @@ async def test_an_event_says_what_it_announces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("theirs", "says"),
     [
-        (metadata(about={"aggregation_span": Duration("P1D")}), "aggregation_span: the dataset has PT1H, the command P1D"),
+        (
+            metadata(about={"aggregation_span": Duration("P1D")}),
+            "aggregation_span: the dataset has PT1H, the command P1D",
+        ),
         (metadata(fold="value"), "fold: the dataset has row, the command value"),
         (metadata(identity=("latitude",)), "identity: the dataset has (station), the command (latitude)"),
     ],
@@ -418,7 +439,8 @@ async def test_a_command_that_disagrees_is_refused(tmp_path: Path, theirs: Inges
         await home.ingest(command("a"), rows(row(60)))
         await home.ingest(command("b", theirs), rows(row(120)))
         (letter,) = await home.letters()
-        assert says in letter.reason and letter.attempts == 1
+        assert says in letter.reason
+        assert letter.attempts == 1
         assert (await home.revision()).rows == 1
 
 
@@ -439,7 +461,8 @@ async def test_commands_that_extend_the_contract_together(tmp_path: Path) -> Non
         await home.settle()
         assert await home.letters() == []
         contract, _ = await home.ports.ledger.contract("air")
-        assert contract is not None and len(contract.dtypes) == 4
+        assert contract is not None
+        assert len(contract.dtypes) == 4
         assert (await home.revision()).rows == 4
 
 
@@ -460,7 +483,8 @@ async def test_every_row_is_accounted_for(tmp_path: Path) -> None:
         assert (await home.revision()).counts == WindowCounts(accepted=4, rows=2, duplicate=1, conflict=1)
         verdicts: list[Any] = [v async for v in audit_ingestions(home.ports, None, 1000)]
         verdicts += [v async for v in audit_windows(home.ports, None, 1000)]
-        assert len(verdicts) == 3 and [v.problems for v in verdicts] == [()] * 3
+        assert len(verdicts) == 3
+        assert [v.problems for v in verdicts] == [()] * 3
 
 
 async def test_retracting(tmp_path: Path) -> None:

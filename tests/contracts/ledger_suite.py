@@ -106,7 +106,9 @@ async def acceptance(
         claims=tuple(Claim(at(low), at(high)) for low, high in ([(0, 1)] if claims is None else claims)),
         replaces=(),
         counts=Counts(received=rows, accepted=rows),
-        shares=tuple(Share(window_start=int(ZERO + h * HOUR), rows=n, placement=f"{name}@{h}") for h, n in shares.items()),
+        shares=tuple(
+            Share(window_start=int(ZERO + h * HOUR), rows=n, placement=f"{name}@{h}") for h, n in shares.items()
+        ),
         max_future=Duration("P1D"),
         contract=agree(contract, about),
         contract_version=version,
@@ -177,13 +179,22 @@ class LedgerContract:
     async def test_stamps_only_rise(self, world: World) -> None:
         """Each stamp is later than all before it, on every node and after a restart, and never before now."""
         async with world.open() as one, world.open() as two:
-            stamps = [await ledger.stamp() for ledger in (one, two, one, two)]
-            assert stamps == sorted(set(stamps)) and stamps[0] >= START
+            stamps = [await ledger.stamp(f"c{place}") for place, ledger in enumerate((one, two, one, two))]
+            assert stamps == sorted(set(stamps))
+            assert stamps[0] >= START
             await world.elapse(5)
-            stamps.append(await two.stamp())
+            stamps.append(await two.stamp("late"))
             assert stamps[-1] == START + timedelta(seconds=5)
         async with world.open() as again:
-            assert await again.stamp() > stamps[-1]
+            assert await again.stamp("later") > stamps[-1]
+
+    async def test_a_command_keeps_its_stamp_until_it_is_accepted(self, world: World) -> None:
+        """A sender that was interrupted and repeats itself does not change the order of its commands."""
+        async with world.open() as one, world.open() as two:
+            first = await one.stamp("a")
+            assert await one.stamp("b") > first
+            await world.elapse(5)
+            assert await two.stamp("a") == first
 
     async def test_memory(self, world: World) -> None:
         """What was remembered under a key is recalled, by any node, the latest value; nothing under other keys."""
@@ -207,7 +218,7 @@ class LedgerContract:
             assert (await one.standing("never seen")).issued_at is None
 
     async def test_a_command_is_accepted_once(self, world: World) -> None:
-        """A second acceptance, also with other content or by another node, changes nothing and names the first entry."""
+        """A second acceptance, with other content or by another node, changes nothing and names the first entry."""
         async with world.open() as one, world.open() as two:
             assert not (await one.standing("c")).accepted
             first = await acceptance(one, "c")
@@ -238,8 +249,20 @@ class LedgerContract:
         async with world.open() as ledger:
             state = await ledger.ingestion("c")
             assert state is not None
-            for name in ("id", "metadata", "issued_at", "payload_location", "quarantine_location", "start_time", "end_time",
-                         "claims", "replaces", "counts", "shares", "max_future"):  # fmt: skip
+            for name in (
+                "id",
+                "metadata",
+                "issued_at",
+                "payload_location",
+                "quarantine_location",
+                "start_time",
+                "end_time",
+                "claims",
+                "replaces",
+                "counts",
+                "shares",
+                "max_future",
+            ):
                 assert getattr(state, name) == getattr(made, name), name
             assert (state.dataset, state.accepted_at, state.entered, state.replaced) == ("air", START, False, False)
             assert await ledger.ingestion("unknown") is None
@@ -282,7 +305,8 @@ class LedgerContract:
             assert [w.covered for w in before] == [True, False]
             assert before[1].missing == (Claim(at(2), at(3)),)
             state = await one.ingestion("a")
-            assert state is not None and state.entered
+            assert state is not None
+            assert state.entered
 
     async def test_accepting_alone_has_no_effect_on_windows(self, world: World) -> None:
         """Until it enters, an ingestion is nobody's member and claims nothing."""
@@ -313,7 +337,9 @@ class LedgerContract:
             await entered(ledger, "b", {}, [(0.7, 3)])
             await entered(ledger, "c", {}, [(-2, 0.5)])
             state = await window(ledger)
-            assert state.covered and state.missing == () and state.due == at(1)
+            assert state.covered
+            assert state.missing == ()
+            assert state.due == at(1)
 
     async def test_zero_rows_make_no_window(self, world: World) -> None:
         """A claim without rows covers, and nothing is built for it alone."""
@@ -340,10 +366,14 @@ class LedgerContract:
                 await entered(ledger, *old)
                 await entered(ledger, *new, replaces=("old",))
             assert [m.id for m in await ledger.members("air", ZERO)] == ["new"]
-            assert (await window(ledger)).rows == 2 and (await window(ledger)).covered
+            assert (await window(ledger)).rows == 2
+            assert (await window(ledger)).covered
             gone, kept = await ledger.ingestion("old"), await ledger.ingestion("new")
-            assert gone is not None and gone.replaced and gone.counts.accepted == 10
-            assert kept is not None and not kept.replaced
+            assert gone is not None
+            assert gone.replaced
+            assert gone.counts.accepted == 10
+            assert kept is not None
+            assert not kept.replaced
             if not replacer_first:
                 left = await window(ledger, 1)
                 assert (left.rows, left.covered, left.due) == (0, False, None)
@@ -393,7 +423,8 @@ class LedgerContract:
             await entered(one, "b", {1: 1}, [(0, 9)], about=metadata("rail"))
             got = [await leased(ledger) for ledger in (one, two, one)]
             assert [(g.dataset, (g.window_start - ZERO) // HOUR) for g in got] == [("air", 0), ("rail", 1), ("air", 2)]
-            assert await one.lease(60) is None and await two.lease(60) is None
+            assert await one.lease(60) is None
+            assert await two.lease(60) is None
             assert len({g.token for g in got}) == 3
             first = got[0]
             assert (first.span, first.desired, first.failures, first.current) == (Duration("PT1H"), 1, 0, None)
@@ -427,8 +458,15 @@ class LedgerContract:
             assert (entry.number, entry.record, entry.messages) == (built.entry, b"built", (MESSAGE,))
             assert await ledger.current("air", ZERO) == made == await ledger.latest("air")
             state = await window(ledger)
-            assert (state.pending, state.built, state.current, state.due, state.leased_until) == (False, 1, made, None, None)
-            assert await ledger.lease(60) is None and await ledger.next_due() is None
+            assert (state.pending, state.built, state.current, state.due, state.leased_until) == (
+                False,
+                1,
+                made,
+                None,
+                None,
+            )
+            assert await ledger.lease(60) is None
+            assert await ledger.next_due() is None
 
     async def test_the_same_content_makes_no_revision(self, world: World) -> None:
         """The window is done and what was counted is recorded, but there is no revision and no message."""
@@ -439,15 +477,18 @@ class LedgerContract:
             await entered(ledger, "b")
             await emptied(ledger)
             lease = await leased(ledger)
-            assert lease.current is not None and lease.current.number == 1
+            assert lease.current is not None
+            assert lease.current.number == 1
             same = msgspec.structs.replace(revision(lease), counts=WindowCounts(accepted=20, rows=10, duplicate=10))
             built = await ledger.built(lease, same, b"the same", (MESSAGE,))
             assert built.outcome is BuildOutcome.UNCHANGED
             (entry,) = await ledger.outbox(10)
             assert (entry.record, entry.messages) == (b"the same", ())
-            assert len(await ledger.revisions(0, 10)) == 1 and await ledger.last_revision() == 1
+            assert len(await ledger.revisions(0, 10)) == 1
+            assert await ledger.last_revision() == 1
             state = await window(ledger)
-            assert state.current is not None and not state.pending
+            assert state.current is not None
+            assert not state.pending
             assert (state.current.number, state.current.counts.duplicate) == (1, 10)
 
     async def test_a_b_a_is_revision_three(self, world: World) -> None:
@@ -470,7 +511,8 @@ class LedgerContract:
             assert (await build(ledger, lease, "A")).outcome is BuildOutcome.REVISED
             assert (await window(ledger)).pending
             again = await leased(ledger)
-            assert [m.id for m in again.members] == ["a", "b"] and again.current is not None
+            assert [m.id for m in again.members] == ["a", "b"]
+            assert again.current is not None
 
     async def test_a_lost_lease_records_nothing(self, world: World) -> None:
         """A zombie, whose lease expired and went to another, can do nothing at all."""
@@ -486,7 +528,8 @@ class LedgerContract:
             assert await one.renew(zombie, 60) is False
             await one.failed(zombie, "zombie", None)
             await one.release(zombie)
-            assert await one.outbox(10) == [] and await one.last_revision() == 0
+            assert await one.outbox(10) == []
+            assert await one.last_revision() == 0
             state = await window(two)
             assert (state.failures, state.parked, state.leased_until) == (0, None, lease.expires)
             assert (await build(two, lease, "A")).outcome is BuildOutcome.REVISED
@@ -541,7 +584,8 @@ class LedgerContract:
             for dataset in ("air", "rail"):
                 await entered(ledger, dataset, about=metadata(dataset))
                 await ledger.failed(await leased(ledger), f"{dataset} is broken", None)
-            assert await ledger.lease(60) is None and await ledger.next_due() is None
+            assert await ledger.lease(60) is None
+            assert await ledger.next_due() is None
             assert (await ledger.unsettled()).windows == 0
             assert (await window(ledger)).parked == "air is broken"
             await emptied(ledger)
@@ -618,19 +662,26 @@ class LedgerContract:
         """All revisions in the order in which they were recorded, by pages, counted from 1 without a hole behind."""
         async with world.open() as ledger:
             assert (await ledger.last_revision(), await ledger.revisions(0, 10)) == (0, [])
-            assert await ledger.latest("air") is None and await ledger.current("air", ZERO) is None
+            assert await ledger.latest("air") is None
+            assert await ledger.current("air", ZERO) is None
             await entered(ledger, "a", {1: 1, 0: 1}, [(0, 2)])
             await entered(ledger, "b", {0: 1}, about=metadata("rail"))
             for _ in range(3):
                 await build(ledger, await leased(ledger))
             feed = await ledger.revisions(0, 10)
-            assert [(r.dataset, (r.window_start - ZERO) // HOUR) for _, r in feed] == [("air", 0), ("rail", 0), ("air", 1)]
+            assert [(r.dataset, (r.window_start - ZERO) // HOUR) for _, r in feed] == [
+                ("air", 0),
+                ("rail", 0),
+                ("air", 1),
+            ]
             places = [place for place, _ in feed]
-            assert places == sorted(set(places)) and places[-1] == await ledger.last_revision()
+            assert places == sorted(set(places))
+            assert places[-1] == await ledger.last_revision()
             assert await ledger.revisions(places[0], 1) == feed[1:2]
             assert await ledger.revisions(places[-1], 10) == []
             latest = await ledger.latest("rail")
-            assert latest is not None and latest.dataset == "rail"
+            assert latest is not None
+            assert latest.dataset == "rail"
 
     # -- outbox ----------------------------------------------------------------------------------------------------
     async def test_the_outbox_is_relayed_in_order(self, world: World) -> None:
@@ -702,7 +753,9 @@ class LedgerContract:
                     everything = await ledger.windows(wanted, None, 100, pending=pending)
                     keys = [(w.dataset, w.window_start) for w in everything]
                     assert keys == sorted(keys)
-                    assert len(keys) == {None: 4, "air": 3, "rail": 1, "none": 0}[wanted] - (pending and wanted in (None, "air"))
+                    assert len(keys) == {None: 4, "air": 3, "rail": 1, "none": 0}[wanted] - (
+                        pending and wanted in (None, "air")
+                    )
                     found: list[WindowState] = []
                     after = None
                     while page := await ledger.windows(wanted, after, 1, pending=pending):
@@ -734,4 +787,5 @@ class LedgerContract:
         async with world.open() as ledger:
             await world.elapse(7)
             now = await ledger.now()
-            assert now == START + timedelta(seconds=7) and now.utcoffset() == timedelta(0)
+            assert now == START + timedelta(seconds=7)
+            assert now.utcoffset() == timedelta(0)

@@ -18,7 +18,22 @@ OpenStore = Callable[[], ObservationStore]
 """One more view of the same store, as another process would have it."""
 
 HOUR = 3_600 * 10**6
-TEXTS = [None, "", "a", "é", "e\u0301", "\U0001f600", "a,b", "a b=c", 'q"q', "back\\slash", "new\nline", "nul\x00", "\u202e", "x" * 70_000]
+TEXTS = [
+    None,
+    "",
+    "a",
+    "é",
+    "e\u0301",
+    "\U0001f600",
+    "a,b",
+    "a b=c",
+    'q"q',
+    "back\\slash",
+    "new\nline",
+    "nul\x00",
+    "\u202e",
+    "x" * 70_000,
+]
 REALS = [None, 0.0, -0.0, 5e-324, 1.7976931348623157e308, 0.1, 1 / 3, -273.15]
 SCHEMA = pa.schema(
     [
@@ -26,7 +41,7 @@ SCHEMA = pa.schema(
         pa.field("latitude", pa.float64(), nullable=False),
         pa.field("longitude", pa.float64(), nullable=False),
         pa.field("air_temperature__degC__2.0__mean__PT10M", pa.float64()),
-        pa.field("relative humidity, \"odd\"", pa.float32()),
+        pa.field('relative humidity, "odd"', pa.float32()),
         pa.field("count", pa.int64()),
         pa.field("most", pa.uint64()),
         pa.field("station", pa.string()),
@@ -66,8 +81,6 @@ def bits(table: pa.Table) -> list[tuple[Any, ...]]:
     return [tuple(map(exact, row.values())) for row in table.to_pylist()]
 
 
-
-
 class ObservationsContract:
     def write(self, store: ObservationStore, name: str, tables: list[pa.Table], dataset: str = "air") -> list[Share]:
         return store.write(dataset, name, HOUR, SCHEMA, iter(tables))
@@ -76,7 +89,7 @@ class ObservationsContract:
         return pa.concat_tables([table.select(SCHEMA.names) for table in store.read(dataset, name, share)])
 
     def test_whole_rows_come_back_exactly(self, open_store: OpenStore) -> None:
-        """Bits of floats, −0.0, nulls, extreme integers, any text, an all-null column: nothing changes, nor the order."""
+        """Bits of floats, −0.0, nulls, extreme integers, any text, an all-null column, the order: nothing changes."""
         table = table_of([n * 10**9 for n in range(200)])
         (share,) = self.write(open_store(), "i", [table])
         found = self.read(open_store(), "i", share)
@@ -84,7 +97,7 @@ class ObservationsContract:
         assert bits(found) == bits(table)
 
     def test_shares_say_what_lies_where(self, open_store: OpenStore) -> None:
-        """A share for each window that has rows, in order of time, before 1970 too; borders belong to the later window."""
+        """A share for each window with rows, in order of time, before 1970 too; a border is in the later window."""
         hour = HOUR * 1000
         times = [-2 * hour, -1, 0, 1, hour - 1, hour, 5 * hour]
         table = table_of(times)

@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 import ledger_suite
+import pytest
+from ledger_suite import START, LedgerContract, acceptance, build, leased
+
 from ionbeam.backends.embedded.connection import open_memory
 from ionbeam.backends.embedded.database import Database, open_database
 from ionbeam.backends.embedded.ledger import PART, EmbeddedLedger
 from ionbeam.backends.embedded.wake import Bells
 from ionbeam.ports.ledger import Ledger, WindowRules
-from ledger_suite import START, LedgerContract, acceptance, build, leased
 
 
 class EmbeddedWorld:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from observations_suite import HOUR, SCHEMA, ObservationsContract, OpenStore, table_of
 
 from ionbeam.backends.embedded.observations import SegmentStore
 from ionbeam.backends.memory_objects import MemoryObjects
 from ionbeam.config import Topology
 from ionbeam.errors import IonbeamError
 from ionbeam.node import open_stores
-from observations_suite import HOUR, SCHEMA, ObservationsContract, OpenStore, table_of
 
 
 class TestSegmentsOnDisk(ObservationsContract):

@@ -12,7 +12,7 @@ from ionbeam.domain.accounting import NAMES, Counts, WindowCounts, conflicts_are
 numbers = st.integers(0, 50)
 counts = st.builds(
     Counts,
-    **{name: numbers for name in (*NAMES, "ignored_columns")},
+    **dict.fromkeys((*NAMES, "ignored_columns"), numbers),
     reasons=st.dictionaries(st.sampled_from(["no_value", "time_missing"]), numbers),
     values=st.dictionaries(st.sampled_from(["t: not_finite", "p: missing_value"]), numbers),
 )
@@ -23,7 +23,13 @@ def test_an_ingestion_balances(a: int, d: int, m: int, c: int, reasons: dict[str
     """received = accepted + duplicate + merged + conflict + rejected, and the reasons add up to rejected."""
     rejected = sum(reasons.values())
     good = Counts(
-        received=a + d + m + c + rejected, accepted=a, duplicate=d, merged=m, conflict=c, rejected=rejected, reasons=reasons
+        received=a + d + m + c + rejected,
+        accepted=a,
+        duplicate=d,
+        merged=m,
+        conflict=c,
+        rejected=rejected,
+        reasons=reasons,
     )
     assert good.balanced
     for name in NAMES:

@@ -12,7 +12,9 @@ from ionbeam.domain.coverage import Segment, claim, missing, withdraw
 
 END = 24
 Span = tuple[int, int]
-spans = st.tuples(st.integers(0, END), st.integers(0, END)).filter(lambda s: s[0] != s[1]).map(lambda s: (min(s), max(s)))
+spans = (
+    st.tuples(st.integers(0, END), st.integers(0, END)).filter(lambda s: s[0] != s[1]).map(lambda s: (min(s), max(s)))
+)
 
 
 @st.composite

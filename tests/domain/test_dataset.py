@@ -27,7 +27,9 @@ KINDS = {"t": "float64", "f": "float32", "n": "int16", "u": "uint64"}
 
 def variable(name: str, **more: Any) -> CanonicalVariable:
     kind = KINDS.get(name, "float64")
-    return CanonicalVariable(column=name, standard_name="air_temperature", cf_unit="K", level=float(ord(name)), dtype=kind, **more)  # type: ignore[arg-type]
+    return CanonicalVariable(
+        column=name, standard_name="air_temperature", cf_unit="K", level=float(ord(name)), dtype=kind, **more
+    )  # type: ignore[arg-type]
 
 
 def metadata(variables: str = "tfnu", columns: str = "sk", **about: Any) -> IngestionMetadata:
@@ -82,9 +84,13 @@ def test_notes_of_columns() -> None:
 def test_notes_of_the_dataset() -> None:
     """The dataset is described as the ingestion of highest precedence describes it; window and contract beside it."""
     link = Link(mime_type="text/html", title="t", href="h")
-    last = metadata(description="new", keywords=("b", "a"), source_links=(link,), subject_to_change_window=Duration("PT5M"))
+    last = metadata(
+        description="new", keywords=("b", "a"), source_links=(link,), subject_to_change_window=Duration("PT5M")
+    )
     maps = [metadata(description="old"), last]
-    notes = {k.decode(): v.decode() for k, v in dataset_schema(contract_of(maps[0]), maps, -3_600_000_000).metadata.items()}
+    notes = {
+        k.decode(): v.decode() for k, v in dataset_schema(contract_of(maps[0]), maps, -3_600_000_000).metadata.items()
+    }
     assert notes == {
         "ionbeam.format": "1",
         "ionbeam.identity": '["s"]',
@@ -120,14 +126,20 @@ def test_a_dataset_without_ingestions_is_described_by_its_contract() -> None:
 def test_warnings_of_cf_stand_in_the_notes() -> None:
     """What CF does not know of the variables is told in the file, if the topology let it pass."""
     odd = msgspec.structs.replace(variable("t"), standard_name="no_such_name")
-    maps = [msgspec.structs.replace(ONE, ingestion_map=msgspec.structs.replace(ONE.ingestion_map, canonical_variables=(odd,)))]
+    maps = [
+        msgspec.structs.replace(
+            ONE, ingestion_map=msgspec.structs.replace(ONE.ingestion_map, canonical_variables=(odd,))
+        )
+    ]
     assert b"no_such_name" in dataset_schema(contract_of(maps[0]), maps, 0).metadata[b"cf_warnings"]
     assert b"cf_warnings" not in SCHEMA.metadata
 
 
 def test_conform_fills_what_an_ingestion_lacks() -> None:
     """Stored rows come under the dataset's schema: other columns null, others in order and type."""
-    stored = pa.table({"s": pa.array(["x"]).dictionary_encode(), "longitude": [2.0], "latitude": [1.0], "timestamp": [5]})
+    stored = pa.table(
+        {"s": pa.array(["x"]).dictionary_encode(), "longitude": [2.0], "latitude": [1.0], "timestamp": [5]}
+    )
     (row,) = conform(stored, SCHEMA).select(["latitude", "longitude", "s", "k", NAMES["t"], NAMES["u"]]).to_pylist()
     assert row == {"latitude": 1.0, "longitude": 2.0, "s": "x", "k": None, NAMES["t"]: None, NAMES["u"]: None}
     assert conform(stored, SCHEMA).schema.equals(SCHEMA, check_metadata=True)
@@ -159,8 +171,13 @@ def plain(content: list[Row]) -> pa.Table:
     """The rows as plain columns."""
     kinds = [pa.int64(), pa.float64(), pa.float32(), pa.int16(), pa.string(), pa.string()]
     names = ["timestamp", NAMES["t"], NAMES["f"], NAMES["n"], "s", "k"]
-    columns = {name: pa.array([row[at] for row in content], kind) for at, (name, kind) in enumerate(zip(names, kinds, strict=True))}
-    position = {name: pa.array([at] * len(content), pa.float64()) for name, at in (("latitude", 1.0), ("longitude", -0.0))}
+    columns = {
+        name: pa.array([row[at] for row in content], kind)
+        for at, (name, kind) in enumerate(zip(names, kinds, strict=True))
+    }
+    position = {
+        name: pa.array([at] * len(content), pa.float64()) for name, at in (("latitude", 1.0), ("longitude", -0.0))
+    }
     return pa.table({**columns, **position})
 
 
@@ -189,9 +206,27 @@ def variants(content: list[Row], cuts: list[int]) -> Iterator[list[pa.Table]]:
     yield [whole.slice(a, b - a) for a, b in pairwise(borders)]
     yield [plain(content[a:b]) for a, b in pairwise(borders)]
     yield [pa.concat_tables([plain(content[a:b]) for a, b in pairwise(borders)])]
-    yield [pa.table({name: spoilt(column.combine_chunks()) for name, column in zip(whole.column_names, whole.columns, strict=True)})]
-    yield [pa.table({n: c.dictionary_encode() if n in "sk" else c for n, c in zip(whole.column_names, whole.columns, strict=True)})]
-    yield [pa.concat_tables([plain([(9, 9.0, 9.0, 9, "z", "z")] * 3), whole, plain([(9,) + (None,) * 5])]).slice(3, len(whole))]
+    yield [
+        pa.table(
+            {
+                name: spoilt(column.combine_chunks())
+                for name, column in zip(whole.column_names, whole.columns, strict=True)
+            }
+        )
+    ]
+    yield [
+        pa.table(
+            {
+                n: c.dictionary_encode() if n in "sk" else c
+                for n, c in zip(whole.column_names, whole.columns, strict=True)
+            }
+        )
+    ]
+    yield [
+        pa.concat_tables([plain([(9, 9.0, 9.0, 9, "z", "z")] * 3), whole, plain([(9,) + (None,) * 5])]).slice(
+            3, len(whole)
+        )
+    ]
 
 
 @settings(max_examples=150, deadline=None)
@@ -225,7 +260,9 @@ def buffers_of(data: bytes) -> Iterator[tuple[pa.Field, pa.Array, list[pa.Buffer
     reader = pa.ipc.open_file(pa.BufferReader(data))
     for number in range(reader.num_record_batches):
         batch = reader.get_batch(number)
-        yield from ((field, column, column.buffers()) for field, column in zip(batch.schema, batch.columns, strict=True))
+        yield from (
+            (field, column, column.buffers()) for field, column in zip(batch.schema, batch.columns, strict=True)
+        )
 
 
 @settings(max_examples=60, deadline=None)
@@ -238,7 +275,9 @@ def test_buffers_hold_nothing_but_values(content: list[Row]) -> None:
             text = b"" if buffers[2] is None else buffers[2].to_pybytes()
             assert text.rstrip(b"\0") == "".join(filter(None, column.to_pylist())).encode().rstrip(b"\0")
             continue
-        raw = np.frombuffer(buffers[1], np.dtype("i8") if field.name == "timestamp" else field.type.to_pandas_dtype(), len(column))
+        raw = np.frombuffer(
+            buffers[1], np.dtype("i8") if field.name == "timestamp" else field.type.to_pandas_dtype(), len(column)
+        )
         assert not np.signbit(raw[raw == 0].astype(float)).any()
         assert (raw[~column.is_valid().to_numpy(zero_copy_only=False)] == 0).all()
 
@@ -261,7 +300,9 @@ def test_padding_is_zero() -> None:
 def test_batches_have_65536_rows() -> None:
     """The file's batches are of one size, whatever the size of what came; the last one is shorter."""
     size = 2 * BATCH_ROWS + 17
-    table = pa.table({"timestamp": np.arange(size), "latitude": np.zeros(size), "longitude": np.zeros(size), "s": ["x"] * size})
+    table = pa.table(
+        {"timestamp": np.arange(size), "latitude": np.zeros(size), "longitude": np.zeros(size), "s": ["x"] * size}
+    )
     files = {file_of([table.slice(a, step) for a in range(0, size, step)]) for step in (1000, 65_536, 70_000, size)}
     assert len(files) == 1
     reader = pa.ipc.open_file(pa.BufferReader(files.pop()))

@@ -61,7 +61,9 @@ def test_other_rows_have_another_digest(one: list[Row], other: list[Row]) -> Non
 )
 def test_the_digest_sees_single_bits_and_nulls(one: list[float | None], other: list[float | None]) -> None:
     """Zeros of either sign differ, and so do a null and a zero."""
-    assert digest(*(pa.table({"x": pa.array(one, pa.float64())}),)) != digest(pa.table({"x": pa.array(other, pa.float64())}))
+    assert digest(*(pa.table({"x": pa.array(one, pa.float64())}),)) != digest(
+        pa.table({"x": pa.array(other, pa.float64())})
+    )
 
 
 def test_text_borders_count() -> None:
@@ -71,7 +73,5 @@ def test_text_borders_count() -> None:
 
 def test_what_lies_under_nulls_does_not_count() -> None:
     """Only values count, not what a buffer holds where there is none."""
-    garbage = pa.Array.from_buffers(
-        pa.float64(), 2, [pa.py_buffer(b"\x02"), pa.py_buffer(struct.pack("2d", 9.0, 1.0))]
-    )
+    garbage = pa.Array.from_buffers(pa.float64(), 2, [pa.py_buffer(b"\x02"), pa.py_buffer(struct.pack("2d", 9.0, 1.0))])
     assert digest(pa.table({"x": garbage})) == digest(pa.table({"x": pa.array([None, 1.0])}))

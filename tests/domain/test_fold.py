@@ -118,7 +118,15 @@ def test_folding_in_stages_gives_the_same_rows(
 
 
 def row(**values: Any) -> Row:
-    return {"timestamp": 0, "latitude": 0.0, "longitude": 0.0, "x": None, "y": None, "station": "s", "note": None} | values
+    return {
+        "timestamp": 0,
+        "latitude": 0.0,
+        "longitude": 0.0,
+        "x": None,
+        "y": None,
+        "station": "s",
+        "note": None,
+    } | values
 
 
 @pytest.mark.parametrize(
@@ -135,9 +143,7 @@ def row(**values: Any) -> Row:
         ("value", row(), row(x=1.0), {"x": 1.0}, (0, 1, 0)),
     ],
 )
-def test_cases_from_the_rules(
-    kind: str, before: Row, after: Row, stands: Row, numbers: tuple[int, int, int]
-) -> None:
+def test_cases_from_the_rules(kind: str, before: Row, after: Row, stands: Row, numbers: tuple[int, int, int]) -> None:
     """A later row wins whole, or value by value; the earlier is a duplicate, merged or a conflict."""
     folded = fold(table_of([before, after]), ("station",), VARIABLES, kind)
     (result,) = folded.rows.to_pylist()

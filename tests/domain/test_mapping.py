@@ -14,7 +14,9 @@ from ionbeam.errors import Refused
 from ionbeam.schemas.metadata import MAX_COLUMNS, DataIngestionMap
 from ionbeam.schemas.variables import CanonicalVariable, Latitude, Longitude, MetadataVariable, TimeColumn
 
-VARIABLE = CanonicalVariable(column="t", standard_name="air_temperature", cf_unit="degC", from_unit="K", dtype="float32")
+VARIABLE = CanonicalVariable(
+    column="t", standard_name="air_temperature", cf_unit="degC", from_unit="K", dtype="float32"
+)
 MAP = DataIngestionMap(
     canonical_variables=(VARIABLE,), metadata_variables=(MetadataVariable(column="station"),), reject_column="why"
 )
@@ -90,10 +92,27 @@ def test_a_column_of_a_wrong_type_is_named(name: str, kind: pa.DataType, path: s
 
 
 NUMBERS = [
-    pa.int8(), pa.uint64(), pa.float16(), pa.float32(), pa.decimal128(5, 1), pa.decimal256(40, 1), pa.string(),
-    pa.large_string(), pa.string_view(), pa.null(), pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int32(), pa.int16()),
-]  # fmt: skip
-TIMES = [pa.timestamp("s"), pa.timestamp("ns", "+05:30"), pa.timestamp("ms", "Asia/Kolkata"), pa.date32(), pa.date64(), pa.string()]
+    pa.int8(),
+    pa.uint64(),
+    pa.float16(),
+    pa.float32(),
+    pa.decimal128(5, 1),
+    pa.decimal256(40, 1),
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.null(),
+    pa.dictionary(pa.int8(), pa.string()),
+    pa.dictionary(pa.int32(), pa.int16()),
+]
+TIMES = [
+    pa.timestamp("s"),
+    pa.timestamp("ns", "+05:30"),
+    pa.timestamp("ms", "Asia/Kolkata"),
+    pa.date32(),
+    pa.date64(),
+    pa.string(),
+]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +141,7 @@ def test_every_problem_is_told_at_once() -> None:
 
 def test_a_doubled_column_is_refused_where_it_is_used() -> None:
     """A name that occurs twice is ambiguous if the map names it, else ignored."""
-    fields = [(name, kind) for name, kind in KINDS.items()]
+    fields = list(KINDS.items())
     assert "occurs 2 times" in refusal(MAP, pa.schema([*fields, ("t", pa.float64())]))
     assert plan(MAP, pa.schema([*fields, ("x", pa.int8()), ("x", pa.int8())])).ignored == ("x", "x")
 
@@ -138,7 +157,14 @@ def test_too_many_columns_are_refused() -> None:
 @pytest.mark.parametrize(
     ("columns", "units"),
     [
-        (DataIngestionMap(canonical_variables=(CanonicalVariable(column="t", standard_name="air_temperature", cf_unit="K", from_unit="kg"),)), "'kg'"),
+        (
+            DataIngestionMap(
+                canonical_variables=(
+                    CanonicalVariable(column="t", standard_name="air_temperature", cf_unit="K", from_unit="kg"),
+                )
+            ),
+            "'kg'",
+        ),
         (DataIngestionMap(lat=Latitude(cf_unit="m"), canonical_variables=(VARIABLE,)), "'m'"),
         (DataIngestionMap(lon=Longitude(cf_unit="no such unit"), canonical_variables=(VARIABLE,)), "'no such unit'"),
     ],
@@ -167,7 +193,10 @@ def test_one_raw_column_may_serve_twice() -> None:
     assert plan(columns, schema()).used == ("timestamp", "latitude", "longitude", "t")
 
 
-@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("ns"), pa.date32(), pa.date64(), pa.dictionary(pa.int8(), pa.timestamp("s"))])
+@pytest.mark.parametrize(
+    "kind",
+    [pa.timestamp("s"), pa.timestamp("ns"), pa.date32(), pa.date64(), pa.dictionary(pa.int8(), pa.timestamp("s"))],
+)
 def test_naive_times_need_a_zone(kind: pa.DataType) -> None:
     """Times without a zone are refused as such, with or without rows; the map's zone settles it."""
     with pytest.raises(Refused, match=r"datetime\.timezone is missing: column 'timestamp'.*IANA"):

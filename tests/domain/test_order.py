@@ -119,7 +119,8 @@ def test_rows_in_order_stay_where_they_are() -> None:
 def test_no_rows() -> None:
     """An empty table is in order and distinct."""
     found = order(table_of([]), ["a"])
-    assert found.places is None and found.distinct
+    assert found.places is None
+    assert found.distinct
 
 
 def test_precedence_decides_between_equal_identities() -> None:

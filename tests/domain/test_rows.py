@@ -22,7 +22,12 @@ MAP = DataIngestionMap(
     datetime=TimeColumn(from_col="when"),
     canonical_variables=(
         CanonicalVariable(
-            column="t", standard_name="air_temperature", cf_unit="degC", level=2.0, from_unit="K", missing_values=(-999,)
+            column="t",
+            standard_name="air_temperature",
+            cf_unit="degC",
+            level=2.0,
+            from_unit="K",
+            missing_values=(-999,),
         ),
         CanonicalVariable(column="h", standard_name="relative_humidity", cf_unit="1", dtype="int32"),
     ),
@@ -156,7 +161,10 @@ def test_values_made_null_are_counted_in_accepted_rows(content: list[dict[str, A
 @given(rows, st.integers(0, 15))
 def test_the_cut_does_not_matter(content: list[dict[str, Any]], cut: int) -> None:
     """Two batches are judged as one would be."""
-    whole, parts = judge(*content), (judge(*content[:cut]), judge(*content[cut:], first=cut if cut < len(content) else 0))
+    whole, parts = (
+        judge(*content),
+        (judge(*content[:cut]), judge(*content[cut:], first=cut if cut < len(content) else 0)),
+    )
     joined = [row for part in parts for row in part.rows.to_pylist()]
     assert joined == whole.rows.to_pylist()
     assert Counter(parts[0].reasons) + Counter(parts[1].reasons) == Counter(whole.reasons)
@@ -222,9 +230,17 @@ def test_long_reasons_are_counted_short_and_kept_long() -> None:
 
 def test_positions_may_be_text_and_of_another_unit() -> None:
     """A position is read like any number: text that spells it, converted to degrees."""
-    columns = DataIngestionMap(lat=Latitude(cf_unit="radian", dtype="float32"), canonical_variables=MAP.canonical_variables)
+    columns = DataIngestionMap(
+        lat=Latitude(cf_unit="radian", dtype="float32"), canonical_variables=MAP.canonical_variables
+    )
     schema = pa.schema(
-        {"timestamp": pa.timestamp("s", "UTC"), "latitude": pa.string(), "longitude": pa.decimal128(6, 2), "t": pa.float32(), "h": pa.int8()}
+        {
+            "timestamp": pa.timestamp("s", "UTC"),
+            "latitude": pa.string(),
+            "longitude": pa.decimal128(6, 2),
+            "t": pa.float32(),
+            "h": pa.int8(),
+        }
     )
     rows = [
         {"timestamp": 0, "latitude": "0.5", "longitude": None, "t": 1.0, "h": 1},

@@ -66,10 +66,12 @@ def test_folding_slices_equals_folding_all_at_once(content: list[Run], limit: in
     """The sum of the folded slices is the fold of everything, in rows and in counts."""
 
     def with_values(part: pa.Table) -> pa.Table:
-        code = [(t * 7 + r * 3 + a) % 4 for t, r, a in zip(*(part[n].to_pylist() for n in part.column_names), strict=True)]
-        return part.append_column("x", pa.array([None if c == 0 else float(c % 3) for c in code], pa.float64())).append_column(
-            "k", pa.array([f"{c % 2}" for c in code], pa.string())
-        )
+        code = [
+            (t * 7 + r * 3 + a) % 4 for t, r, a in zip(*(part[n].to_pylist() for n in part.column_names), strict=True)
+        ]
+        return part.append_column(
+            "x", pa.array([None if c == 0 else float(c % 3) for c in code], pa.float64())
+        ).append_column("k", pa.array([f"{c % 2}" for c in code], pa.string()))
 
     def folded(part: pa.Table) -> tuple[list[dict[str, object]], int, int, int]:
         result = fold(part, ["k"], ["x"], kind)
@@ -81,7 +83,7 @@ def test_folding_slices_equals_folding_all_at_once(content: list[Run], limit: in
         folded(pa.concat_tables(pieces))
         for pieces in slices([map(with_values, tables(run, n)) for n, run in enumerate(content)], limit)
     ]
-    assert sum((part[0] for part in parts), []) == whole[0]
+    assert [row for part in parts for row in part[0]] == whole[0]
     assert tuple(sum(part[n] for part in parts) for n in (1, 2, 3)) == whole[1:]
 
 

@@ -19,8 +19,19 @@ from ionbeam.domain.values import MISSING_VALUE, NOT_A_NUMBER, NOT_FINITE, plain
 SAME = Conversion(1.0, 0.0)
 CONVERSIONS = [SAME, Conversion(1.0, -273.15), Conversion(1.8, 32.0), Conversion(100.0, 0.0)]
 DTYPES = ["float64", "float32", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
-WHOLE = {str(kind): kind for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())}
-MISSING: list[tuple[float | str, ...]] = [(), (-999.0,), ("-999",), (0.0, -999.0, "n/a"), (float("nan"),), (-999.9,), (1e300, 0.5)]
+WHOLE = {
+    str(kind): kind
+    for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
+}
+MISSING: list[tuple[float | str, ...]] = [
+    (),
+    (-999.0,),
+    ("-999",),
+    (0.0, -999.0, "n/a"),
+    (float("nan"),),
+    (-999.9,),
+    (1e300, 0.5),
+]
 
 
 def _bounds(kind: pa.DataType) -> tuple[int, int]:
@@ -30,7 +41,11 @@ def _bounds(kind: pa.DataType) -> tuple[int, int]:
 
 def _whole(kind: pa.DataType) -> st.SearchStrategy[int]:
     low, high = _bounds(kind)
-    near = [v for v in (low, low + 1, -999, -1, 0, 1, 127, 128, 255, 2**53 + 1, 2**63 - 1, high - 1, high) if low <= v <= high]
+    near = [
+        v
+        for v in (low, low + 1, -999, -1, 0, 1, 127, 128, 255, 2**53 + 1, 2**63 - 1, high - 1, high)
+        if low <= v <= high
+    ]
     return st.one_of(st.sampled_from(near), st.integers(low, high))
 
 
@@ -40,13 +55,34 @@ def _real(width: int) -> st.SearchStrategy[float]:
     return st.one_of(st.sampled_from(special), st.floats(width=width))  # type: ignore[arg-type]
 
 
-TEXTS = ["", " ", "1", " 1.5 ", "-999", "-999.0", "n/a", " n/a ", "x", "nan", "inf", "-Infinity", "1e400", "1,5", "0x1", "12 3", "-0.0", "300"]
+TEXTS = [
+    "",
+    " ",
+    "1",
+    " 1.5 ",
+    "-999",
+    "-999.0",
+    "n/a",
+    " n/a ",
+    "x",
+    "nan",
+    "inf",
+    "-Infinity",
+    "1e400",
+    "1,5",
+    "0x1",
+    "12 3",
+    "-0.0",
+    "300",
+]
 values_of: dict[str, st.SearchStrategy[Any]] = {
     **{name: _whole(kind) for name, kind in WHOLE.items()},
     "halffloat": _real(16),
     "float": _real(32),
     "double": _real(64),
-    "decimal": st.sampled_from([Decimal(text) for text in ("0.00", "-999.00", "1.50", "-0.05", "300.00", "1234567890.12", "-999.90")]),
+    "decimal": st.sampled_from(
+        [Decimal(text) for text in ("0.00", "-999.00", "1.50", "-0.05", "300.00", "1234567890.12", "-999.90")]
+    ),
     "string": st.sampled_from(TEXTS),
     "large_string": st.sampled_from(TEXTS),
     "string_view": st.sampled_from(TEXTS),
@@ -109,7 +145,9 @@ def is_missing(raw: Any, name: str, missing: tuple[float | str, ...]) -> bool:
     return False
 
 
-def expected(raw: Any, name: str, dtype: str, conversion: Conversion, missing: tuple[float | str, ...]) -> tuple[Any, str | None]:
+def expected(
+    raw: Any, name: str, dtype: str, conversion: Conversion, missing: tuple[float | str, ...]
+) -> tuple[Any, str | None]:
     """The stored value, or null and why."""
     if raw is None:
         return None, None
@@ -229,7 +267,18 @@ def texts(column: pa.Array, dtype: str) -> list[str | None]:
     return spelled
 
 
-HOSTILE = ["", "a,b", 'q"q', "two\nlines", "back\\slash", "nul\x00nul", "\u200frtl\u202e", "\ud7ff\U0001f600", "é", "e\u0301"]
+HOSTILE = [
+    "",
+    "a,b",
+    'q"q',
+    "two\nlines",
+    "back\\slash",
+    "nul\x00nul",
+    "\u200frtl\u202e",
+    "\ud7ff\U0001f600",
+    "é",
+    "e\u0301",
+]
 
 
 @settings(deadline=None)

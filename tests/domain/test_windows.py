@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ spans = st.integers(1, 500_000).map(lambda seconds: Duration(timedelta(seconds=s
 nanoseconds = st.integers(-(2**63) + 1, 2**63 - 1)
 
 
-@given(st.datetimes(timezones=st.just(timezone.utc)))
+@given(st.datetimes(timezones=st.just(UTC)))
 def test_micros_and_moment_are_inverse(at: datetime) -> None:
     """A UTC time is one number of microseconds, and that number is the time again."""
     assert moment(micros(at)) == at
@@ -29,7 +29,7 @@ def test_micros_counts_from_the_epoch_in_any_zone() -> None:
     """The offset of a time counts, its zone does not."""
     zone = timezone(timedelta(hours=5, minutes=30))
     assert micros(datetime(1970, 1, 1, 5, 30, 0, 1, tzinfo=zone)) == 1
-    assert micros(datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=timezone.utc)) == -1
+    assert micros(datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)) == -1
 
 
 @pytest.mark.parametrize(("at", "year"), [(-(2**62), 1), (2**62, 9999)])
@@ -56,7 +56,14 @@ def test_a_window_holds_its_time(at: int, span: Duration) -> None:
 
 @pytest.mark.parametrize(
     ("at", "start"),
-    [(0, 0), (-1, -3600), (3600 * SECOND - 1, 0), (3600 * SECOND, 3600), (-3600 * SECOND, -3600), (-3601 * SECOND, -7200)],
+    [
+        (0, 0),
+        (-1, -3600),
+        (3600 * SECOND - 1, 0),
+        (3600 * SECOND, 3600),
+        (-3600 * SECOND, -3600),
+        (-3601 * SECOND, -7200),
+    ],
 )
 def test_borders_belong_to_the_window_that_starts_there(at: int, start: int) -> None:
     """A window includes its start and excludes its end, on both sides of 1970."""
@@ -66,7 +73,9 @@ def test_borders_belong_to_the_window_that_starts_there(at: int, start: int) -> 
 @given(st.lists(st.integers(-5_000, 5_000), min_size=1), st.integers(1, 700), st.sampled_from([1, 999_999_937]))
 def test_rows_are_cut_at_the_borders(seconds: list[int], span: int, off: int) -> None:
     """by_window gives each row once, in order, under the window of its own time, one piece a window."""
-    times = sorted(second * 1_000_000_000 + chance for second, chance in zip(seconds, [0, -1, off] * len(seconds), strict=False))
+    times = sorted(
+        second * 1_000_000_000 + chance for second, chance in zip(seconds, [0, -1, off] * len(seconds), strict=False)
+    )
     table = pa.table({"timestamp": pa.array(times, pa.int64()), "n": list(range(len(times)))})
     cut = list(by_window(table, Duration(timedelta(seconds=span))))
     starts = [start for start, _ in cut]
@@ -88,4 +97,4 @@ def test_a_window_is_due_at_its_end_or_later() -> None:
     """Due is the window's end plus the time for which it is subject to change."""
     assert due_at(-3600 * SECOND, Duration("PT1H"), Duration("PT0S")) == 0
     assert due_at(0, Duration("PT1H"), Duration("PT10M")) == 4200 * SECOND
-    assert windows.EPOCH == datetime(1970, 1, 1, tzinfo=timezone.utc)
+    assert datetime(1970, 1, 1, tzinfo=UTC) == windows.EPOCH

@@ -13,7 +13,7 @@ from ionbeam.ports.ledger import Ledger
 from ionbeam.ports.objects import ObjectStore
 from ionbeam.schemas import routes
 from ionbeam.schemas.codec import encode
-from ionbeam.schemas.messages import Claim, IngestDataCommand
+from ionbeam.schemas.messages import Claim, IngestDataCommand, one_spelling
 from ionbeam.schemas.metadata import IngestionMetadata
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Client:
             payload_location=key,
             start_time=start,
             end_time=end,
-            issued_at=await self._ledger.stamp(),
+            issued_at=await self._ledger.stamp(one_spelling(command_id)),
             claims=None if claims is None else tuple(claims),
             replaces=tuple(replaces),
         )

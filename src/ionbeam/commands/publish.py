@@ -61,7 +61,7 @@ async def _send(body: bytes, arguments: argparse.Namespace, ports: Ports, notes:
         if payload is not None:
             content["payload_location"] = await _upload(payload, content, message_id, ports)
         if content.get("issued_at") is None:
-            content["issued_at"] = await ports.ledger.stamp()
+            content["issued_at"] = await ports.ledger.stamp(message_id)
         body = msgspec.json.encode(content)
     await ports.broker.publish(routes.INGESTION, message_id, body)
     return message_id

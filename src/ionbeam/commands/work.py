@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import trio
 
@@ -67,7 +66,7 @@ async def _send_and_work(topology: Topology, submit: Submit, work: bool) -> Outc
     outcome = Outcome(topology=topology, worked=work)
     with Progress() as progress:
         async with open_ports(topology) as ports:
-            before = {(letter.queue, letter.id, letter.last_failed) for letter in await ports.broker.dead_letters()}
+            before = {letter.id for letter in await ports.broker.dead_letters()}
             place = await ports.ledger.last_revision()
             if work:
                 sent = await _work(topology, ports, submit, progress)
@@ -92,19 +91,17 @@ async def _work(topology: Topology, ports: Ports, submit: Submit, progress: Prog
     return sent
 
 
-async def _gather(outcome: Outcome, ports: Ports, before: set[tuple[str, str, datetime]], place: int) -> None:
+async def _gather(outcome: Outcome, ports: Ports, before: set[str], place: int) -> None:
     for command_id in outcome.sent:
         state = await ports.ledger.ingestion(command_id)
         if state is not None:
             outcome.ingestions.append(state)
-    outcome.refused = [
-        letter
-        for letter in await ports.broker.dead_letters()
-        if (letter.queue, letter.id, letter.last_failed) not in before
-    ]
     while page := await ports.ledger.revisions(place, PAGE):
         outcome.revisions += [revision for _, revision in page]
         place = page[-1][0]
+    ours = {*outcome.sent, *(revision.event.id for revision in outcome.revisions)}
+    letters = await ports.broker.dead_letters()
+    outcome.refused = [letter for letter in letters if letter.id not in before and letter.message_id in ours]
     outcome.waiting = await all_windows(ports, pending=True)
 
 

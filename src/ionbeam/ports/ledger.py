@@ -224,8 +224,12 @@ class Ledger(Protocol):
     async def now(self) -> datetime: ...
 
     # -- sources -----------------------------------------------------------------------------------------------
-    async def stamp(self) -> datetime:
-        """A moment for a command's `issued_at`: now, and later than every stamp given before."""
+    async def stamp(self, command_id: str) -> datetime:
+        """A moment for a command's `issued_at`: now, and later than every stamp given before.
+
+        The same again for a command that is sent again before it was accepted: a sender that was interrupted and
+        repeats itself does not change the order of its commands.
+        """
         ...
 
     async def recall(self, key: str) -> bytes | None:

@@ -85,12 +85,12 @@ class EmbeddedLedger:
         return micros(self._clock())
 
     # -- sources ---------------------------------------------------------------------------------------------------
-    async def stamp(self) -> datetime:
+    async def stamp(self, command_id: str) -> datetime:
         def change(db: sqlite3.Connection) -> int:
             row = db.execute("SELECT value FROM facts WHERE key = 'stamp'").fetchone()
             stamp = self._now() if row is None else max(self._now(), row[0] + 1)
             db.execute("INSERT OR REPLACE INTO facts VALUES ('stamp', ?)", (stamp,))
-            return stamp
+            return ingestions.first_handed(db, command_id, stamp)
 
         return moment(await self._db.write(change))
 
