@@ -22,7 +22,8 @@ from ionbeam.backends.local_objects import LocalObjects  # noqa: F401 (imported 
 from ionbeam.client import IngestDataCommand
 from ionbeam.config import Topology
 from ionbeam.domain import cf
-from ionbeam.node import Node, Ports, open_exporters, open_ports
+from ionbeam.node import Node
+from ionbeam.parts import Ports, open_exporters, open_ports
 from ionbeam.schemas import routes
 from ionbeam.schemas.codec import encode
 from ionbeam.sources import synthetic

@@ -30,6 +30,6 @@ def open(where: str | Path | Topology) -> AbstractAsyncContextManager[Client]:
 
     Commands sent through it wait durably for a node. Raises TopologyError or HomeError.
     """
-    from ionbeam.node import open_client
+    from ionbeam.parts import open_client
 
     return open_client(where)

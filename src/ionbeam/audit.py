@@ -21,10 +21,10 @@ from ionbeam.actors.prepare import Prepared, PrepareRules, prepare
 from ionbeam.domain.digest import RowsDigest
 from ionbeam.domain.windows import by_window
 from ionbeam.errors import IonbeamError
-from ionbeam.node import Ports
-from ionbeam.ports.ledger import IngestionState, Member, WindowState
+from ionbeam.parts import Ports
 from ionbeam.ports.objects import ObjectStore
 from ionbeam.ports.observations import ObservationStore, Share
+from ionbeam.ports.records import IngestionState, Member, WindowState
 from ionbeam.schemas.duration import Duration
 from ionbeam.schemas.messages import IngestDataCommand
 

@@ -9,7 +9,7 @@ from ionbeam.actors.isolation import Answer, Request
 from ionbeam.actors.prepare import prepare
 from ionbeam.config import Topology
 from ionbeam.errors import IonbeamError, PayloadMissing, Refused, Unavailable
-from ionbeam.node import open_stores
+from ionbeam.parts import open_stores
 from ionbeam.schemas.codec import decode, encode
 
 

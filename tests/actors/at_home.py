@@ -15,9 +15,10 @@ import trio
 
 from ionbeam.client import Exporter
 from ionbeam.config import Attempts, NodeSettings, Topology
-from ionbeam.node import Node, Ports, open_ports, utc_now
+from ionbeam.node import Node
+from ionbeam.parts import Ports, open_ports, utc_now
 from ionbeam.ports.broker import DeadLetter
-from ionbeam.ports.ledger import IngestionState, Revision, WindowState
+from ionbeam.ports.records import IngestionState, Revision, WindowState
 from ionbeam.schemas import routes
 from ionbeam.schemas.codec import encode
 from ionbeam.schemas.duration import Duration

@@ -23,7 +23,7 @@ from ionbeam.domain.accounting import WindowCounts
 from ionbeam.domain.contract import agree
 from ionbeam.domain.windows import micros
 from ionbeam.errors import PayloadMissing
-from ionbeam.ports.ledger import Member
+from ionbeam.ports.records import Member
 from ionbeam.schemas.metadata import IngestionMetadata
 
 WINDOW = micros(DAY)

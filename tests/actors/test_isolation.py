@@ -14,7 +14,8 @@ from ionbeam.actors.isolation import Answer, prepare_apart
 from ionbeam.actors.prepare import PrepareRules, prepare
 from ionbeam.config import Topology
 from ionbeam.errors import IonbeamError, PayloadMissing, Refused, Unavailable
-from ionbeam.node import isolated_command, open_ports, open_stores
+from ionbeam.node import isolated_command
+from ionbeam.parts import open_ports, open_stores
 from ionbeam.schemas import routes
 from ionbeam.schemas.codec import encode
 from ionbeam.schemas.duration import Duration

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ionbeam.client import DatasetRevision
 from ionbeam.config import WindowSettings
 from ionbeam.domain.accounting import WindowCounts
-from ionbeam.node import utc_now
+from ionbeam.parts import utc_now
 from ionbeam.schemas import routes
 from ionbeam.schemas.duration import Duration
 from ionbeam.schemas.messages import IngestDataCommand
@@ -120,7 +120,7 @@ def loads(draw: st.DrawFn) -> list[Sent]:
     return sent
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(loads(), st.randoms(use_true_random=False))
 def test_any_order_any_cut_gives_one_hash(
     tmp_path_factory: pytest.TempPathFactory, sent: list[Sent], chance: Any

@@ -20,8 +20,9 @@ import trio
 from tests.cli.driving import data, good, hashes
 
 from ionbeam.config import Topology
-from ionbeam.node import Node, open_exporters, open_ports
-from ionbeam.ports.ledger import Revision
+from ionbeam.node import Node
+from ionbeam.parts import open_exporters, open_ports
+from ionbeam.ports.records import Revision
 from ionbeam.schemas import routes
 from ionbeam.schemas.codec import encode
 

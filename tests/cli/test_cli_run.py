@@ -11,7 +11,7 @@ from tests.cli.driving import apart, end_of, good, hashes, here, line_of, proces
 from tests.kill.workload import Workload, await_idle, check, exported, finish, told, topology_in, unsettled
 
 from ionbeam.config import read_topology
-from ionbeam.node import open_ports
+from ionbeam.parts import open_ports
 
 STUCK = Path(__file__).parent / "scripts" / "stuck.py"
 

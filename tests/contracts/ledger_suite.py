@@ -15,13 +15,14 @@ import trio.testing
 from ionbeam.domain.accounting import Counts, WindowCounts
 from ionbeam.domain.contract import agree
 from ionbeam.domain.windows import micros, moment
-from ionbeam.ports.ledger import (
+from ionbeam.ports.ledger import Ledger
+from ionbeam.ports.observations import Share
+from ionbeam.ports.records import (
     Acceptance,
     AcceptOutcome,
     BuildOutcome,
     Built,
     Lease,
-    Ledger,
     MailboxState,
     NodeState,
     Published,
@@ -29,7 +30,6 @@ from ionbeam.ports.ledger import (
     WindowRules,
     WindowState,
 )
-from ionbeam.ports.observations import Share
 from ionbeam.schemas.duration import Duration
 from ionbeam.schemas.messages import Claim, DataSetAvailableEvent, dataset_event_id
 from ionbeam.schemas.metadata import DataIngestionMap, DatasetMetadata, IngestionMetadata

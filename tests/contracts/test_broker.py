@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
 from broker_suite import BrokerContract
+
 from ionbeam.backends.embedded.broker import PART, EmbeddedBroker
 from ionbeam.backends.embedded.connection import open_memory
 from ionbeam.backends.embedded.database import Database, open_database

@@ -16,7 +16,8 @@ from ionbeam.backends.embedded.connection import open_memory
 from ionbeam.backends.embedded.database import Database, open_database
 from ionbeam.backends.embedded.ledger import PART, EmbeddedLedger
 from ionbeam.backends.embedded.wake import Bells
-from ionbeam.ports.ledger import Ledger, WindowRules
+from ionbeam.ports.ledger import Ledger
+from ionbeam.ports.records import WindowRules
 
 
 class EmbeddedWorld:
@@ -135,7 +136,7 @@ async def costs(history: int) -> dict[str, int]:
         found["last_revision"] = await meter.of(ledger.last_revision)
         place = await ledger.last_revision()
         found["revisions"] = await meter.of(lambda: ledger.revisions(place - 1, 10))
-        found["stamp"] = await meter.of(ledger.stamp)
+        found["stamp"] = await meter.of(lambda: ledger.stamp("c"))
         found["ingestion"] = await meter.of(lambda: ledger.ingestion("new"))
         found["ingestions, a page"] = await meter.of(lambda: ledger.ingestions("old5", 3))
         found["windows, a page"] = await meter.of(lambda: ledger.windows("air", ("air", ledger_suite.ZERO), 3))

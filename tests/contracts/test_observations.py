@@ -11,7 +11,7 @@ from ionbeam.backends.embedded.observations import SegmentStore
 from ionbeam.backends.memory_objects import MemoryObjects
 from ionbeam.config import Topology
 from ionbeam.errors import IonbeamError
-from ionbeam.node import open_stores
+from ionbeam.parts import open_stores
 
 
 class TestSegmentsOnDisk(ObservationsContract):

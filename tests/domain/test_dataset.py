@@ -229,7 +229,7 @@ def variants(content: list[Row], cuts: list[int]) -> Iterator[list[pa.Table]]:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(rows, st.lists(st.integers(0, 20), max_size=3))
 def test_equal_rows_have_equal_bytes(content: list[Row], cuts: list[int]) -> None:
     """Slices, chunks, offsets, dictionaries, garbage under nulls, signs of zero: the file is the same."""

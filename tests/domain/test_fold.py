@@ -82,7 +82,7 @@ def counts(folded: Folded) -> tuple[int, int, int]:
     return folded.duplicate, folded.merged, folded.conflict
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(rows, identities, st.sampled_from(["row", "value"]), st.integers(0, 14), st.booleans())
 def test_folding_follows_the_rules(
     content: list[Row], identity: tuple[str, ...], kind: str, cut: int, dictionary: bool

@@ -121,7 +121,7 @@ rows = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(rows, st.integers(0, 10**12))
 def test_rows_are_judged_by_the_first_reason(content: list[dict[str, Any]], first: int) -> None:
     """Each row is accepted or rejected under one reason; numbers of places, counts and quarantine agree."""

@@ -43,7 +43,7 @@ def table(piece: list[int], run: int, first: int) -> pa.Table:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(runs, st.integers(1, 60))
 def test_every_row_comes_once_and_no_moment_is_cut(content: list[Run], limit: int) -> None:
     """Slices hold all rows, in order of time; a moment lies in one slice; pieces stand in the order of the runs."""

@@ -11,7 +11,8 @@ from tests.cli.commands import Folder, filled
 from tests.cli.driving import Ended, good, hashes, here
 
 from ionbeam.config import read_topology
-from ionbeam.node import Node, open_exporters, open_ports
+from ionbeam.node import Node
+from ionbeam.parts import open_exporters, open_ports
 from ionbeam.ports.broker import DeadLetter
 
 REFUSED = {"refused-unit", "refused-name"}

@@ -22,9 +22,10 @@ from ionbeam.backends.embedded.ledger import EmbeddedLedger
 from ionbeam.backends.embedded.observations import SegmentStore
 from ionbeam.backends.memory_objects import MemoryObjects
 from ionbeam.ports.broker import Consumer, Incoming
-from ionbeam.ports.ledger import Acceptance, Accepted, Built, Lease, Ledger, Published, Revision
+from ionbeam.ports.ledger import Ledger
 from ionbeam.ports.objects import ObjectStore
 from ionbeam.ports.observations import Share
+from ionbeam.ports.records import Acceptance, Accepted, Built, Lease, Published, Revision
 from ionbeam.schemas import routes
 from ionbeam.schemas.messages import DataSetAvailableEvent
 from ionbeam.testing import life

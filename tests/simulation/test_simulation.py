@@ -44,6 +44,12 @@ def test_every_seed_keeps_every_promise(first: int) -> None:
     )
 
 
+@pytest.mark.parametrize("seed", [806, 1050])
+def test_seeds_that_once_failed(seed: int) -> None:
+    """A command that another node had accepted, and died, was acknowledged before the journal had it."""
+    assert simulate(seed).problems == []
+
+
 def test_the_same_seed_gives_the_same_run() -> None:
     """Every message, transition and fault, in order and at the same moment; other seeds give others."""
     traces = {seed: tuple(simulate(seed).trace) for seed in (2, 3, 5)}

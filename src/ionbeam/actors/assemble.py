@@ -15,9 +15,9 @@ from ionbeam.domain.dataset import WRITE_OPTIONS, Batches, columns_of, conform, 
 from ionbeam.domain.fold import fold
 from ionbeam.domain.runs import slices
 from ionbeam.domain.windows import moment
-from ionbeam.ports.ledger import Member
 from ionbeam.ports.objects import ObjectStore
 from ionbeam.ports.observations import ObservationStore
+from ionbeam.ports.records import Member
 from ionbeam.schemas import routes
 from ionbeam.schemas.metadata import ROW
 

@@ -9,9 +9,10 @@ from ionbeam.actors.assemble import Assembled, assemble
 from ionbeam.actors.core import Inbox
 from ionbeam.domain.dataset import described
 from ionbeam.domain.windows import moment
-from ionbeam.ports.ledger import Lease, Ledger, Published, Revision
+from ionbeam.ports.ledger import Ledger
 from ionbeam.ports.objects import ObjectStore
 from ionbeam.ports.observations import ObservationStore
+from ionbeam.ports.records import Lease, Published, Revision
 from ionbeam.ports.workers import Workers
 from ionbeam.schemas import routes
 from ionbeam.schemas.codec import encode

@@ -14,7 +14,8 @@ import trio
 
 from ionbeam.actors.core import Backoff, Delivery, Inbox, Mailbox
 from ionbeam.domain.windows import moment
-from ionbeam.ports.ledger import Lease, Ledger, Watch
+from ionbeam.ports.ledger import Ledger, Watch
+from ionbeam.ports.records import Lease
 from ionbeam.schemas.messages import DataAvailableEvent
 
 LEASE_SECONDS = 60.0

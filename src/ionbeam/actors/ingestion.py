@@ -20,8 +20,9 @@ from ionbeam.domain import cf
 from ionbeam.domain.contract import Contract, agree
 from ionbeam.domain.windows import ceil_micros, floor_micros
 from ionbeam.errors import PayloadMissing, Refused
-from ionbeam.ports.ledger import Acceptance, Accepted, AcceptOutcome, Ledger, Published, Standing
+from ionbeam.ports.ledger import Ledger
 from ionbeam.ports.objects import ObjectStore
+from ionbeam.ports.records import Acceptance, Accepted, AcceptOutcome, Published, Standing
 from ionbeam.ports.workers import Workers
 from ionbeam.schemas import routes
 from ionbeam.schemas.codec import encode
@@ -61,7 +62,7 @@ async def ingest(
             agree((await ledger.contract(command.metadata.dataset.name))[0], command.metadata)
             prepared = await prepare(command, issued_at, delivery.suspect)
             accepted = await _accept(command, issued_at, prepared, max_future, ledger)
-            await relay.confirmed(accepted.entry)
+            await relay.confirmed(accepted.entry, fresh=accepted.outcome is AcceptOutcome.ACCEPTED)
 
 
 async def _precedence(command: IngestDataCommand, standing: Standing, ledger: Ledger) -> datetime:

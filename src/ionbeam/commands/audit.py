@@ -14,7 +14,7 @@ from ionbeam.commands.work import REFUSAL, refusal_rows, refusals
 from ionbeam.config import Topology
 from ionbeam.domain.accounting import NAMES, WindowCounts, total
 from ionbeam.domain.windows import moment
-from ionbeam.node import open_ports
+from ionbeam.parts import open_ports
 from ionbeam.ports.broker import DeadLetter
 
 COLUMNS = (*NAMES, "replaced")

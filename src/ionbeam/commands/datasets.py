@@ -14,8 +14,8 @@ from ionbeam.commands.common import existing_home, log_to_stderr, print_json, pr
 from ionbeam.commands.work import all_windows
 from ionbeam.config import Topology
 from ionbeam.errors import IonbeamError
-from ionbeam.node import open_ports, open_stores
-from ionbeam.ports.ledger import Revision
+from ionbeam.parts import open_ports, open_stores
+from ionbeam.ports.records import Revision
 
 MOST = 40
 

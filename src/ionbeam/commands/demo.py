@@ -10,7 +10,7 @@ from ionbeam.commands.common import log_to_stderr, print_json, say
 from ionbeam.commands.progress import Progress
 from ionbeam.commands.summary import document, quoted, tell, where_files_lie
 from ionbeam.commands.work import Outcome, Sent, send_and_work
-from ionbeam.node import Ports
+from ionbeam.parts import Ports
 
 
 def demo(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from ionbeam.commands.common import log_to_stderr
 from ionbeam.commands.progress import Progress
 from ionbeam.commands.summary import finish
 from ionbeam.commands.work import Sent, send_and_work
-from ionbeam.node import Ports
+from ionbeam.parts import Ports
 
 
 def which(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from ionbeam.commands.progress import Progress
 from ionbeam.commands.summary import finish
 from ionbeam.commands.work import Sent, send_and_work
 from ionbeam.errors import MalformedMessage
-from ionbeam.node import Ports
+from ionbeam.parts import Ports
 from ionbeam.ports.objects import ObjectStore
 from ionbeam.schemas import routes
 from ionbeam.schemas.codec import decode

@@ -12,7 +12,8 @@ import trio
 
 from ionbeam.commands.common import log_to_stderr, print_json, say, topology_of
 from ionbeam.config import Topology
-from ionbeam.node import Node, Stopped, open_exporters, open_ports
+from ionbeam.node import Node, Stopped
+from ionbeam.parts import open_exporters, open_ports
 
 
 def run(arguments: argparse.Namespace) -> int:

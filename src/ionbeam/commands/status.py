@@ -12,9 +12,9 @@ from ionbeam.commands.common import existing_home, log_to_stderr, print_json, pr
 from ionbeam.commands.work import all_windows, queue_title
 from ionbeam.config import Topology
 from ionbeam.domain.windows import moment
-from ionbeam.node import open_ports
+from ionbeam.parts import open_ports
 from ionbeam.ports.broker import DeadLetter, QueueDepth
-from ionbeam.ports.ledger import NodeState, Revision, WindowState
+from ionbeam.ports.records import NodeState, Revision, WindowState
 
 MOST = 20
 

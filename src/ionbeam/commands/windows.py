@@ -10,7 +10,7 @@ from ionbeam.commands.common import existing_home, log_to_stderr, topology_of
 from ionbeam.commands.progress import Progress
 from ionbeam.commands.summary import finish
 from ionbeam.commands.work import Sent, send_and_work
-from ionbeam.node import Ports
+from ionbeam.parts import Ports
 from ionbeam.schemas.journal import OperatorAction, record
 from ionbeam.schemas.messages import one_spelling
 

@@ -14,9 +14,10 @@ from ionbeam.commands.common import topology_of
 from ionbeam.commands.progress import Progress
 from ionbeam.config import Topology
 from ionbeam.domain.accounting import Counts, total
-from ionbeam.node import Node, Ports, open_exporters, open_ports
+from ionbeam.node import Node
+from ionbeam.parts import Ports, open_exporters, open_ports
 from ionbeam.ports.broker import DeadLetter
-from ionbeam.ports.ledger import IngestionState, Revision, WindowState
+from ionbeam.ports.records import IngestionState, Revision, WindowState
 from ionbeam.schemas import routes
 
 PAGE = 500

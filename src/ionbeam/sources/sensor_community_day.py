@@ -102,9 +102,7 @@ async def _due(client: Client, day: Day, memory: Memory, files: _Files) -> tuple
     return unsent, names
 
 
-async def _send(
-    client: Client, day: Day, lineage: Lineage, rows: pa.Table, described: IngestionMetadata
-) -> Report:
+async def _send(client: Client, day: Day, lineage: Lineage, rows: pa.Table, described: IngestionMetadata) -> Report:
     rows = await trio.to_thread.run_sync(rows.combine_chunks)
     await client.ingest(
         rows,
@@ -116,9 +114,7 @@ async def _send(
         replaces=lineage.replaced,
     )
     unparsed = len(rows) - rows[REJECTED].null_count
-    return Report(
-        commands=(lineage.current,), rows=len(rows), unparsed=unparsed, files_sent=len(lineage.files)
-    )
+    return Report(commands=(lineage.current,), rows=len(rows), unparsed=unparsed, files_sent=len(lineage.files))
 
 
 class _Files:

@@ -60,9 +60,7 @@ class Memory(Struct, frozen=True, kw_only=True):
         lineages = []
         for lineage in self.lineages:
             files = dict(lineage.files)
-            files.update(
-                (n, found[n]) for n, v in lineage.files.items() if n in found and found[n].sha256 == v.sha256
-            )
+            files.update((n, found[n]) for n, v in lineage.files.items() if n in found and found[n].sha256 == v.sha256)
             lineages.append(Lineage(commands=lineage.commands, files=files))
         return Memory(lineages=tuple(lineages))
 
@@ -100,7 +98,5 @@ def decode(value: bytes | None) -> Memory:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unusable(f"what was remembered cannot be read: {error}") from None
     if memory.version != 1:
-        raise Unusable(
-            f"what was remembered has version {memory.version}, and this ionbeam knows 1: update ionbeam"
-        )
+        raise Unusable(f"what was remembered has version {memory.version}, and this ionbeam knows 1: update ionbeam")
     return memory

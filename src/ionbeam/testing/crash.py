@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ionbeam import node
+from ionbeam import parts
 from ionbeam.cli import main as ionbeam
 from ionbeam.client.exporting import DatasetRevision, Exporter
 from ionbeam.config import Topology
@@ -185,7 +185,7 @@ def _kind(key: str) -> str:
     return next((border for prefix, border in _KINDS.items() if key.startswith(prefix)), "dataset.commit")
 
 
-def wrapped(ports: node.Ports, bomb: Bomb) -> node.Ports:
+def wrapped(ports: parts.Ports, bomb: Bomb) -> parts.Ports:
     """`ports`, every border of which passes `bomb`."""
     return replace(
         ports,
@@ -198,11 +198,11 @@ def wrapped(ports: node.Ports, bomb: Bomb) -> node.Ports:
 
 def arm(bomb: Bomb) -> None:
     """Let every node of this process run on wrapped ports and exporters. Before any command is imported."""
-    open_ports, open_exporters = node.open_ports, node.open_exporters
+    open_ports, open_exporters = parts.open_ports, parts.open_exporters
 
-    def armed_ports(*args: Any, **named: Any) -> AbstractAsyncContextManager[node.Ports]:
+    def armed_ports(*args: Any, **named: Any) -> AbstractAsyncContextManager[parts.Ports]:
         @asynccontextmanager
-        async def opened() -> AsyncIterator[node.Ports]:
+        async def opened() -> AsyncIterator[parts.Ports]:
             async with open_ports(*args, **named) as ports:
                 yield wrapped(ports, bomb)
 
@@ -212,8 +212,8 @@ def arm(bomb: Bomb) -> None:
         return [_Exporter(bomb, exporter) for exporter in open_exporters(topology)]
 
     # set by name: to a type checker a function is not a variable
-    setattr(node, "open_ports", armed_ports)  # noqa: B010
-    setattr(node, "open_exporters", armed_exporters)  # noqa: B010
+    setattr(parts, "open_ports", armed_ports)  # noqa: B010
+    setattr(parts, "open_exporters", armed_exporters)  # noqa: B010
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,8 @@ from ionbeam.backends.embedded.database import Database, open_database
 from ionbeam.backends.embedded.ledger import EmbeddedLedger
 from ionbeam.backends.embedded.observations import SegmentStore
 from ionbeam.errors import IonbeamError, Unavailable
-from ionbeam.node import Node, Ports, Stopped, window_rules
+from ionbeam.node import Node, Stopped
+from ionbeam.parts import Ports, window_rules
 from ionbeam.ports.broker import Broker
 from ionbeam.ports.ledger import Ledger
 from ionbeam.ports.objects import ObjectStore

@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from ionbeam.domain.windows import micros
-from ionbeam.ports.ledger import Revision, WindowState
+from ionbeam.ports.records import Revision, WindowState
 from ionbeam.schemas.codec import decode
 from ionbeam.schemas.journal import Record
 from ionbeam.schemas.messages import DataSetAvailableEvent

@@ -21,7 +21,7 @@ from ionbeam.backends.memory_objects import MemoryObjects
 from ionbeam.client.exporting import DatasetRevision
 from ionbeam.domain.windows import micros
 from ionbeam.ports.broker import DeadLetter, Incoming
-from ionbeam.ports.ledger import BuildOutcome, IngestionState, Lease, WindowState
+from ionbeam.ports.records import BuildOutcome, IngestionState, Lease, WindowState
 from ionbeam.schemas import routes
 from ionbeam.schemas.codec import decode
 from ionbeam.schemas.journal import Record

@@ -3,7 +3,7 @@
 import sys
 import threading
 
-from ionbeam import node
+from ionbeam import parts
 from ionbeam.cli import main
 from ionbeam.client import DatasetRevision, Exporter
 from ionbeam.config import Topology
@@ -21,5 +21,5 @@ def open_exporters(topology: Topology) -> list[Exporter]:
     return [Stuck()]
 
 
-node.open_exporters = open_exporters
+parts.open_exporters = open_exporters
 sys.exit(main())

@@ -84,9 +84,7 @@ class EmbeddedBroker:
 
     async def bury(self, incoming: Incoming, reason: str) -> bool:
         now = self._clock()
-        return await self._settle(
-            incoming, lambda connection, receipt: queues.bury(connection, receipt, reason, now)
-        )
+        return await self._settle(incoming, lambda connection, receipt: queues.bury(connection, receipt, reason, now))
 
     async def depths(self) -> list[QueueDepth]:
         now = self._clock()
@@ -191,9 +189,7 @@ class _Consumer:
         seen = self._broker._ring_count(topic)
         taken, due = await self._broker._take(self, room)
         self._waiting.extend(taken)
-        self._unsettled.update(
-            incoming.receipt for incoming in taken if isinstance(incoming.receipt, Receipt)
-        )
+        self._unsettled.update(incoming.receipt for incoming in taken if isinstance(incoming.receipt, Receipt))
         if not taken:
             await self._broker._wait(topic, seen, due)
 

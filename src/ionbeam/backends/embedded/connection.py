@@ -91,9 +91,7 @@ def check_format(connection: sqlite3.Connection, path: Path | None) -> None:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     try:
         if application != _APPLICATION and (application or tables):
-            raise HomeError(
-                f"{path} is the database of another program; give ionbeam a home folder of its own"
-            )
+            raise HomeError(f"{path} is the database of another program; give ionbeam a home folder of its own")
         if version > FORMAT:
             raise HomeError(
                 f"{path} has format {version}, written by ionbeam {_writer(connection)};"

@@ -78,9 +78,7 @@ class _Pending:
 class Database:
     """Changes and looks at the file. Made by `open_database`. Functions given to it run in worker threads."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, path: Path | None, workers: Workers, bells: Bells
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, workers: Workers, bells: Bells) -> None:
         self.bells = bells
         self.sessions: Sessions
         self._writer = connection

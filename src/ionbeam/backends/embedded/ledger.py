@@ -18,7 +18,8 @@ from ionbeam.backends.embedded.tables import LEDGER
 from ionbeam.backends.embedded.wake import Bells
 from ionbeam.domain.contract import Contract
 from ionbeam.domain.windows import micros, moment
-from ionbeam.ports.ledger import (
+from ionbeam.ports.ledger import Watch
+from ionbeam.ports.records import (
     Acceptance,
     Accepted,
     BuildOutcome,
@@ -32,7 +33,6 @@ from ionbeam.ports.ledger import (
     Revision,
     Standing,
     Unsettled,
-    Watch,
     WindowRules,
     WindowState,
 )

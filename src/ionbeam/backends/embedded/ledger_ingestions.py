@@ -13,15 +13,8 @@ from ionbeam.backends.embedded.ledger_windows import Rules
 from ionbeam.domain.accounting import Counts
 from ionbeam.domain.contract import Contract
 from ionbeam.domain.windows import micros, moment
-from ionbeam.ports.ledger import (
-    Acceptance,
-    Accepted,
-    AcceptOutcome,
-    IngestionState,
-    Published,
-    Standing,
-)
 from ionbeam.ports.observations import Share
+from ionbeam.ports.records import Acceptance, Accepted, AcceptOutcome, IngestionState, Published, Standing
 from ionbeam.schemas.codec import decode, encode
 from ionbeam.schemas.duration import Duration
 from ionbeam.schemas.messages import Claim

@@ -10,8 +10,8 @@ from typing import Any
 from ionbeam.domain import coverage
 from ionbeam.domain.coverage import Segment
 from ionbeam.domain.windows import due_at, micros, moment
-from ionbeam.ports.ledger import Member, Revision, WindowRules, WindowState
 from ionbeam.ports.observations import Share
+from ionbeam.ports.records import Member, Revision, WindowRules, WindowState
 from ionbeam.schemas.codec import decode
 from ionbeam.schemas.duration import Duration
 from ionbeam.schemas.messages import Claim

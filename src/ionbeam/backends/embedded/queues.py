@@ -113,9 +113,7 @@ def bound_to(connection: sqlite3.Connection, exchange: str) -> list[str]:
     return [queue for (queue,) in rows]
 
 
-def put(
-    connection: sqlite3.Connection, queues: Iterable[str], message_id: str, body: bytes, now: datetime
-) -> None:
+def put(connection: sqlite3.Connection, queues: Iterable[str], message_id: str, body: bytes, now: datetime) -> None:
     """A copy into each of `queues`, which are declared where they are not yet."""
     for queue in queues:
         connection.execute("INSERT OR IGNORE INTO queues VALUES (?)", (queue,))
@@ -156,9 +154,7 @@ def give_back(connection: sqlite3.Connection, receipt: Receipt) -> bool:
 
 def retry(connection: sqlite3.Connection, receipt: Receipt, error: str, now: datetime, due: datetime) -> bool:
     """Free again at `due`, with `error` in its history."""
-    row = connection.execute(
-        f"SELECT history FROM messages {_HELD}", (receipt.seq, receipt.taking)
-    ).fetchone()
+    row = connection.execute(f"SELECT history FROM messages {_HELD}", (receipt.seq, receipt.taking)).fetchone()
     if row is None:
         return False
     connection.execute(
@@ -198,9 +194,7 @@ def return_held(connection: sqlite3.Connection, session: str) -> None:
         if not isolated:
             history = _extended(history, now, f"the process that held it died (session {session})")
         elif deaths > MOST_DEATHS:
-            history = _extended(
-                history, now, f"the process died {deaths} times with this suspect message in hand"
-            )
+            history = _extended(history, now, f"the process died {deaths} times with this suspect message in hand")
         connection.execute(
             "UPDATE messages SET holder = NULL, suspect = 1, attempts = attempts - isolated, deaths = ?,"
             " history = ?, first_failed = coalesce(first_failed, ?) WHERE seq = ?",

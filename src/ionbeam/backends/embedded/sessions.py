@@ -101,9 +101,7 @@ class Sessions:
         now = micros(self._clock())
 
         def look(connection: sqlite3.Connection) -> list[str]:
-            rows = connection.execute(
-                "SELECT id, expires_at FROM sessions WHERE id != ?", (self.own,)
-            ).fetchall()
+            rows = connection.execute("SELECT id, expires_at FROM sessions WHERE id != ?", (self.own,)).fetchall()
             return [name for name, expires in rows if expires < now or lock_is_free(self._path(name))]
 
         return await self._database.read(look)

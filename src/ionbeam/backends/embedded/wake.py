@@ -98,9 +98,7 @@ class Bells:
             make_folder(folder)
             os.mkfifo(unborn)
             descriptor = os.open(unborn, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            os.rename(
-                unborn, path
-            )  # named only once it has a reader, or a ringer would take it for a left-over
+            os.rename(unborn, path)  # named only once it has a reader, or a ringer would take it for a left-over
         except OSError as error:
             raise unavailable(error, folder) or HomeError(
                 f"no FIFO can be made in {folder} ({error.strerror}); keep the home on a local file system"
