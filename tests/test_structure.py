@@ -121,7 +121,9 @@ def test_actors_do_not_know_their_backends() -> None:
         f"{each.module} imports {each.target}"
         for each in OURS
         if folder(each.module) == "actors"
-        and each.target.startswith(("ionbeam.backends", "ionbeam.node", "ionbeam.config", "ionbeam.client"))
+        and each.target.startswith(
+            ("ionbeam.backends", "ionbeam.node", "ionbeam.parts", "ionbeam.wiring", "ionbeam.config", "ionbeam.client")
+        )
     ]
     assert wrong == []
 

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import os
 import random as chance
-import sys
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from datetime import datetime
-from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 import trio
 from msgspec import Struct
 
-from ionbeam.actors.building import build
-from ionbeam.actors.coordination import call_due, coordinate
 from ionbeam.actors.core import (
-    Backoff,
     Child,
     ChildEvent,
     Delivery,
@@ -27,28 +19,18 @@ from ionbeam.actors.core import (
     Mailbox,
     Settled,
     Supervisor,
-    intake,
-    patient,
 )
-from ionbeam.actors.export import Apply, export
-from ionbeam.actors.ingestion import Prepare, ingest
-from ionbeam.actors.isolation import prepare_apart
-from ionbeam.actors.prepare import PrepareRules, prepare
-from ionbeam.actors.relay import Relay
-from ionbeam.client.exporting import DatasetRevision, Exporter
-from ionbeam.config import StageSettings, Topology
+from ionbeam.actors.ingestion import Prepare
+from ionbeam.client.exporting import Exporter
+from ionbeam.config import Topology
 from ionbeam.domain.windows import EPOCH
 from ionbeam.parts import Ports
-from ionbeam.ports.broker import Consumer, Incoming
-from ionbeam.ports.records import Lease, MailboxState, NodeState
-from ionbeam.schemas import routes
-from ionbeam.schemas.codec import decode, encode
-from ionbeam.schemas.journal import RefusedMessage, RulesInForce, record
-from ionbeam.schemas.messages import DataAvailableEvent, DataSetAvailableEvent, IngestDataCommand
+from ionbeam.ports.records import MailboxState, NodeState
+from ionbeam.schemas.journal import RulesInForce, record
 from ionbeam.version import VERSION
+from ionbeam.wiring import Wiring
 
 T = TypeVar("T")
-CATCH_UP_PAGE = 500
 REPORT_SECONDS = 2.0
 BACKGROUND = ("reports", "relay")
 
@@ -82,29 +64,30 @@ class Node:
         self.topology = topology
         self.ports = ports
         self.activity = trio.Event()
-        self._random = random
-        attempts = topology.attempts
-        self._backoff = Backoff(
-            first=attempts.first_delay.microseconds / 1e6, most=attempts.longest_delay.microseconds / 1e6
-        )
-        self._ledger = patient(ports.ledger, self._backoff, random=random)
-        self._broker = patient(ports.broker, self._backoff, random=random)
-        self._objects = patient(ports.objects, self._backoff, random=random)
-        self._relay = Relay(ports.session, self._ledger, self._broker, self._objects)
-        self._prepare = prepare or self._prepare_here
-        self._run_exporter = run_exporter or _in_thread
         self._told = on_settled
         self._returned: list[str] = []
         self._draining = False
         self._reporting_ends = trio.Event()
-        self.mailboxes: list[Mailbox[Any]] = []
+        self._wiring = Wiring(
+            topology,
+            ports,
+            random=random,
+            prepare=prepare,
+            run_exporter=run_exporter,
+            on_settled=self._settled,
+        )
+        self._ledger = self._wiring.ledger
         self._supervisor = Supervisor(
-            self._children(exporters),
+            [Child("reports", self._report, self._reporting_ends.set), *self._wiring.children(exporters)],
             intensity=Intensity(topology.supervision.restarts, topology.supervision.within.microseconds / 1e6),
-            backoff=self._backoff,
+            backoff=self._wiring.backoff,
             random=random,
             on_event=on_event,
         )
+
+    @property
+    def mailboxes(self) -> list[Mailbox[Any]]:
+        return self._wiring.mailboxes
 
     # -- life ------------------------------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -143,178 +126,14 @@ class Node:
         return not (unsettled.windows or unsettled.decisions or await self._unsettled_messages())
 
     async def _unsettled_messages(self) -> int:
-        queues = {*routes.BINDINGS, *self._exporter_queues}
-        return sum(depth.unsettled for depth in await self._broker.depths() if depth.queue in queues)
+        depths = await self._wiring.broker.depths()
+        return sum(depth.unsettled for depth in depths if depth.queue in self._wiring.queues)
 
     async def _give_back_rest(self) -> None:
         with trio.CancelScope(shield=True):
             for mailbox in self.mailboxes:
                 for delivery in mailbox.remaining():
                     await delivery.give_back()
-
-    # -- wiring ----------------------------------------------------------------------------------------------------
-    def _children(self, exporters: Sequence[Exporter]) -> list[Child]:
-        """In the order in which they start; they stop in reverse, so that the last stage runs dry last."""
-        self._exporter_queues = [routes.exporter_queue(exporter.name) for exporter in exporters]
-        stopping = trio.Event()
-        children = [
-            Child("reports", self._report, self._reporting_ends.set),
-            Child("relay", partial(self._relay.run, stopping), stopping.set),
-        ]
-        for exporter in exporters:
-            children += self._export_stage(exporter)
-        return [*children, *self._build_stage(), *self._coordinate_stage(), *self._ingest_stage()]
-
-    def _export_stage(self, exporter: Exporter) -> list[Child]:
-        name = f"export-{exporter.name}"
-        queue = routes.exporter_queue(exporter.name)
-        mailbox = self._mailbox(name, DataSetAvailableEvent, 8)
-        return [
-            Child(name, lambda: export(mailbox.inbox, self._ledger, self._apply(exporter)), mailbox.close),
-            self._intake(queue, mailbox, 8, before=lambda: self._catch_up(exporter.name, queue)),
-        ]
-
-    def _build_stage(self) -> list[Child]:
-        settings = self.topology.actors.building
-        if not settings.workers:
-            return []
-        mailbox = self._mailbox("building", Lease, settings.mailbox)
-        stopping = trio.Event()
-
-        async def work() -> None:
-            await build(
-                mailbox.inbox,
-                self._ledger,
-                self.ports.store,
-                self.ports.objects,
-                self.ports.workers,
-                chunk_rows=self.topology.memory.chunk_rows,
-            )
-
-        async def call() -> None:
-            await call_due(
-                self._ledger,
-                mailbox,
-                stopping,
-                backoff=self._backoff,
-                random=self._random,
-                limit=self.topology.attempts.limit,
-                on_settled=self._settled,
-            )
-
-        return [*_workers("building", settings, work, mailbox), Child("windows", call, stopping.set)]
-
-    def _coordinate_stage(self) -> list[Child]:
-        settings = self.topology.actors.coordination
-        if not settings.workers:
-            return []
-        mailbox = self._mailbox("coordination", DataAvailableEvent, settings.mailbox)
-        return [
-            *_workers("coordination", settings, lambda: coordinate(mailbox.inbox, self._ledger), mailbox),
-            self._intake(routes.COORDINATION, mailbox, settings.prefetch),
-        ]
-
-    def _ingest_stage(self) -> list[Child]:
-        settings = self.topology.actors.ingestion
-        if not settings.workers:
-            return []
-        mailbox = self._mailbox("ingestion", IngestDataCommand, settings.mailbox)
-
-        async def work() -> None:
-            await ingest(
-                mailbox.inbox,
-                self._ledger,
-                self.ports.objects,
-                self._prepare,
-                self._relay,
-                self.ports.workers,
-                max_future=self.topology.rules.max_future,
-                cf_refuses=self.topology.rules.cf == "refuse",
-            )
-
-        return [
-            *_workers("ingestion", settings, work, mailbox),
-            self._intake(routes.INGESTION, mailbox, settings.prefetch),
-        ]
-
-    def _mailbox(self, name: str, kind: type[T], capacity: int) -> Mailbox[T]:
-        mailbox = Mailbox(name, kind, capacity)
-        self.mailboxes.append(mailbox)
-        return mailbox
-
-    def _intake(
-        self,
-        queue: str,
-        mailbox: Mailbox[T],
-        prefetch: int,
-        before: Callable[[], Awaitable[None]] | None = None,
-    ) -> Child:
-        stopping = trio.Event()
-
-        def consumer() -> AbstractAsyncContextManager[Consumer]:
-            return self.ports.broker.consume(queue, prefetch)
-
-        async def run() -> None:
-            if before is not None:
-                await before()
-            await intake(
-                consumer,
-                lambda body: decode(body, mailbox.kind),
-                mailbox,
-                self.ports.broker,
-                stopping,
-                limit=self.topology.attempts.limit,
-                backoff=self._backoff,
-                on_bury=self._journal_refusal,
-                random=self._random,
-                on_settled=self._settled,
-            )
-
-        return Child(f"{mailbox.name}-intake", run, stopping.set)
-
-    # -- what the wiring calls -------------------------------------------------------------------------------------
-    async def _prepare_here(self, command: IngestDataCommand, issued_at: datetime, suspect: bool) -> Any:
-        rules = PrepareRules(max_future=self.topology.rules.max_future, chunk_rows=self.topology.memory.chunk_rows)
-        if suspect:
-            return await prepare_apart(isolated_command(self.topology), command, issued_at, rules)
-        return await self.ports.workers.run(
-            prepare, command, issued_at, rules, self.ports.objects, self.ports.store, _token
-        )
-
-    def _apply(self, exporter: Exporter) -> Apply:
-        objects = self.ports.objects
-
-        async def apply(event: DataSetAvailableEvent) -> None:
-            key = event.dataset_location
-            revision = DatasetRevision(event=event, url=objects.url(key), open=partial(objects.open, key))
-            await self._run_exporter(exporter.apply, revision)
-
-        return apply
-
-    async def _catch_up(self, exporter: str, queue: str) -> None:
-        """A new exporter begins with the current revision of every window."""
-        await self._broker.bind(queue, routes.DATASET_AVAILABLE)
-        done = f"exporter/{exporter}/caught-up"
-        if await self._ledger.recall(done):
-            return
-        after: tuple[str, int] | None = None
-        while page := await self._ledger.windows(None, after, CATCH_UP_PAGE):
-            for window in page:
-                if window.current is not None:
-                    event = window.current.event
-                    await self._broker.publish_to(queue, event.id, encode(event))
-            after = (page[-1].dataset, page[-1].window_start)
-        await self._ledger.remember(done, b"yes")
-
-    async def _journal_refusal(self, incoming: Incoming, reason: str) -> None:
-        refused = RefusedMessage(
-            queue=incoming.queue,
-            reason=reason,
-            message=incoming.body.decode("utf-8", errors="backslashreplace"),
-        )
-        now = await self._ledger.now()
-        entry = await self._ledger.record(record("refused", f"{incoming.message_id}/{incoming.attempt}", now, refused))
-        await self._relay.confirmed(entry)
 
     async def _report(self) -> None:
         """Tell the ledger how the mailboxes are, now and then, when that has changed."""
@@ -353,26 +172,6 @@ class Node:
             self._told(delivery)
 
 
-def _workers(
-    stage: str, settings: StageSettings, work: Callable[[], Awaitable[None]], mailbox: Mailbox[Any]
-) -> list[Child]:
-    return [Child(f"{stage}-{number + 1}", work, mailbox.close, restart=False) for number in range(settings.workers)]
-
-
 def _mailbox_state(mailbox: Mailbox[Any]) -> MailboxState:
     numbers = mailbox.statistics()
     return MailboxState(name=numbers.name, waiting=numbers.waiting, capacity=numbers.capacity)
-
-
-async def _in_thread(function: Callable[..., None], *args: object) -> None:
-    # An exporter may hang: its thread is left behind when the node must end.
-    await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
-
-
-def _token() -> str:
-    return uuid.uuid4().hex
-
-
-def isolated_command(topology: Topology) -> list[str]:
-    """The command line of a process that prepares one payload and ends."""
-    return [sys.executable, "-m", "ionbeam.isolated", encode(topology).decode()]

@@ -9,16 +9,16 @@ import pytest
 import trio
 from at_home import at, command, ipc_file, row, rows, working
 
-import ionbeam.node
+import ionbeam.wiring
 from ionbeam.actors.isolation import Answer, prepare_apart
 from ionbeam.actors.prepare import PrepareRules, prepare
 from ionbeam.config import Topology
 from ionbeam.errors import IonbeamError, PayloadMissing, Refused, Unavailable
-from ionbeam.node import isolated_command
 from ionbeam.parts import open_ports, open_stores
 from ionbeam.schemas import routes
 from ionbeam.schemas.codec import encode
 from ionbeam.schemas.duration import Duration
+from ionbeam.wiring import isolated_command
 
 RULES = PrepareRules(max_future=Duration("PT1H"), chunk_rows=100)
 
@@ -100,7 +100,7 @@ async def test_a_suspect_message_is_prepared_apart(tmp_path: Path, monkeypatch: 
         asked.append(topology)
         return isolated_command(topology)
 
-    monkeypatch.setattr(ionbeam.node, "isolated_command", recorded)
+    monkeypatch.setattr(ionbeam.wiring, "isolated_command", recorded)
     async with open_ports(Topology(home=str(tmp_path))) as ports:
         await ports.objects.put("raw/c", ipc_file(rows(row(60))))
         await ports.broker.publish(routes.INGESTION, "c", encode(command("c")))

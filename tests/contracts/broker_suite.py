@@ -104,9 +104,7 @@ class BrokerContract:
         """Settling with something that was never a receipt here is a mistake of the caller."""
         async with world.open() as broker:
             await broker.publish_to(Q, "m1", b"")
-            stranger = Incoming(
-                queue=Q, message_id="m1", body=b"", attempt=1, suspect=False, history=(), receipt="?"
-            )
+            stranger = Incoming(queue=Q, message_id="m1", body=b"", attempt=1, suspect=False, history=(), receipt="?")
             with pytest.raises(SettlementError, match="another broker"):
                 await broker.ack(stranger)
 

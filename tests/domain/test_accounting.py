@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ionbeam.domain.accounting import NAMES, Counts, WindowCounts, conflicts_are_suspicious, total
@@ -18,6 +18,7 @@ counts = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(numbers, numbers, numbers, numbers, st.dictionaries(st.text(max_size=3), numbers))
 def test_an_ingestion_balances(a: int, d: int, m: int, c: int, reasons: dict[str, int]) -> None:
     """received = accepted + duplicate + merged + conflict + rejected, and the reasons add up to rejected."""
@@ -37,6 +38,7 @@ def test_an_ingestion_balances(a: int, d: int, m: int, c: int, reasons: dict[str
     assert not msgspec.structs.replace(good, reasons={**reasons, "one more": 1}).balanced
 
 
+@settings(deadline=None)
 @given(numbers, numbers, numbers, numbers)
 def test_a_window_balances(rows: int, duplicate: int, merged: int, conflict: int) -> None:
     """accepted = rows + duplicate + merged + conflict."""
@@ -47,6 +49,7 @@ def test_a_window_balances(rows: int, duplicate: int, merged: int, conflict: int
         assert not msgspec.structs.replace(good, **{name: getattr(good, name) + 1}).balanced
 
 
+@settings(deadline=None)
 @given(st.lists(counts, max_size=4))
 def test_a_total_is_the_sum_of_each_count(many: list[Counts]) -> None:
     """Every number and every reason is added up; nothing at all is zero."""

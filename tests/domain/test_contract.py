@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ionbeam.domain.contract import Contract, agree, contract_of
@@ -95,6 +95,7 @@ maps = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(maps, min_size=1, max_size=5))
 def test_agreeing_is_growing(commands: list[IngestionMetadata]) -> None:
     """A contract only ever grows: it keeps every dtype it had, and what it accepted once it accepts again."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ionbeam.domain.coverage import Segment, claim, missing, withdraw
@@ -52,6 +52,7 @@ def counted(steps: list[tuple[str, Span]]) -> list[int]:
     ]
 
 
+@settings(deadline=None)
 @given(histories())
 def test_coverage_equals_a_count(steps: list[tuple[str, Span]]) -> None:
     """At every moment the segments say how many claims lie there; segments are disjoint, maximal and in order."""
@@ -62,6 +63,7 @@ def test_coverage_equals_a_count(steps: list[tuple[str, Span]]) -> None:
     assert all(a.end < b.start or (a.end == b.start and a.claims != b.claims) for a, b in pairwise(segments))
 
 
+@settings(deadline=None)
 @given(st.lists(spans, max_size=6).flatmap(lambda all_: st.tuples(st.just(all_), st.permutations(all_))))
 def test_the_order_of_claims_does_not_matter(orders: tuple[list[Span], list[Span]]) -> None:
     """Coverage is a function of the set of claims."""
@@ -69,6 +71,7 @@ def test_the_order_of_claims_does_not_matter(orders: tuple[list[Span], list[Span
     assert played([("claim", span) for span in one]) == played([("claim", span) for span in other])
 
 
+@settings(deadline=None)
 @given(st.lists(spans, max_size=6).flatmap(lambda all_: st.tuples(st.just(all_), st.permutations(all_))))
 def test_withdrawing_everything_leaves_nothing(orders: tuple[list[Span], list[Span]]) -> None:
     """Whatever was claimed and withdrawn leaves no trace."""
@@ -76,6 +79,7 @@ def test_withdrawing_everything_leaves_nothing(orders: tuple[list[Span], list[Sp
     assert played([*(("claim", span) for span in one), *(("withdraw", span) for span in other)]) == []
 
 
+@settings(deadline=None)
 @given(histories(), spans)
 def test_missing_is_what_nobody_claims(steps: list[tuple[str, Span]], window: Span) -> None:
     """missing gives, in order and joined, the parts of a span without any claim."""

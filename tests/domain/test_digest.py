@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ionbeam.domain.digest import RowsDigest
@@ -35,6 +35,7 @@ def digest(*tables: pa.Table) -> str:
     return found.hexdigest()
 
 
+@settings(deadline=None)
 @given(rows, st.lists(st.integers(0, 12), max_size=4))
 def test_the_cut_does_not_matter(content: list[Row], cuts: list[int]) -> None:
     """One table, many, slices of one, with empty ones between: one digest."""
@@ -49,6 +50,7 @@ def _bits(row: Row) -> tuple[object, ...]:
     return (None if row[0] is None else struct.pack("d", row[0]), *row[1:])
 
 
+@settings(deadline=None)
 @given(rows.filter(len), rows.filter(len))
 def test_other_rows_have_another_digest(one: list[Row], other: list[Row]) -> None:
     """Digests are equal exactly where the rows are, to the bit."""

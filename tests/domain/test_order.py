@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ionbeam.domain.order import order
@@ -52,6 +52,7 @@ def table_of(rows: Sequence[Row], cut: int = 0, dictionary: bool = False) -> pa.
     return pa.concat_tables([part(rows[:cut]), part(rows[cut:])])
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(-3, 3), words, words), max_size=30),
     st.integers(0, 30),
@@ -64,6 +65,7 @@ def test_rows_are_ordered_by_time_then_text(rows: list[Row], cut: int, dictionar
     check(rows, table_of(rows, cut, dictionary), ["a", "b"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-(2**63) + 1, 2**63 - 1), words), max_size=20))
 def test_times_far_apart_are_ordered(rows: list[Row]) -> None:
     """Instants from one end of timestamp[ns] to the other do not wrap around."""
@@ -73,6 +75,7 @@ def test_times_far_apart_are_ordered(rows: list[Row]) -> None:
 positions = st.sampled_from([-180.0, -1.5, -0.0, 0.0, 5e-324, 1.5, 180.0])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-2, 2), positions, positions), max_size=30))
 def test_rows_are_ordered_by_position(rows: list[Row]) -> None:
     """Where the position is the identity, numbers order rows, and −0.0 is 0.0."""

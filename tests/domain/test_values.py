@@ -27,7 +27,7 @@ MISSING: list[tuple[float | str, ...]] = [
     (),
     (-999.0,),
     ("-999",),
-    (0.0, -999.0, "n/a"),
+    (0.0, -999.0, " n/a\t"),
     (float("nan"),),
     (-999.9,),
     (1e300, 0.5),
@@ -52,6 +52,8 @@ def _whole(kind: pa.DataType) -> st.SearchStrategy[int]:
 def _real(width: int) -> st.SearchStrategy[float]:
     dtype = {16: np.float16, 32: np.float32, 64: np.float64}[width]
     special = [math.nan, math.inf, -math.inf, -0.0, 0.5, 300.0, float(dtype(-999.0)), float(dtype(-999.9))]
+    borders = [127.0, 128.0, -128.0, -129.0, 255.0, 256.0, 32768.0, 2.0**15 + 0.5, -1.0]
+    special += borders if width == 16 else [*borders, 2.0**31, -(2.0**31), 2.0**32, 2.0**63, -(2.0**63), 2.0**64]
     return st.one_of(st.sampled_from(special), st.floats(width=width))  # type: ignore[arg-type]
 
 

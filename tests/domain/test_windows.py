@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ionbeam.domain import windows
@@ -19,6 +19,7 @@ spans = st.integers(1, 500_000).map(lambda seconds: Duration(timedelta(seconds=s
 nanoseconds = st.integers(-(2**63) + 1, 2**63 - 1)
 
 
+@settings(deadline=None)
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_micros_and_moment_are_inverse(at: datetime) -> None:
     """A UTC time is one number of microseconds, and that number is the time again."""
@@ -38,6 +39,7 @@ def test_moments_outside_of_datetime_are_clipped(at: int, year: int) -> None:
     assert moment(at).year == year
 
 
+@settings(deadline=None)
 @given(nanoseconds)
 def test_microseconds_are_rounded_outwards(at: int) -> None:
     """floor and ceil give the two microseconds around a nanosecond, the same one when it is whole."""
@@ -46,6 +48,7 @@ def test_microseconds_are_rounded_outwards(at: int) -> None:
     assert high - low == (0 if at % 1000 == 0 else 1)
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**55), 2**55), spans)
 def test_a_window_holds_its_time(at: int, span: Duration) -> None:
     """The window of a microsecond starts at a multiple of the span, not after it and less than a span before."""
@@ -70,6 +73,7 @@ def test_borders_belong_to_the_window_that_starts_there(at: int, start: int) -> 
     assert window_start(at, Duration("PT1H")) == start * SECOND
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-5_000, 5_000), min_size=1), st.integers(1, 700), st.sampled_from([1, 999_999_937]))
 def test_rows_are_cut_at_the_borders(seconds: list[int], span: int, off: int) -> None:
     """by_window gives each row once, in order, under the window of its own time, one piece a window."""

@@ -68,9 +68,7 @@ async def test_waiting_changes_share_one_commit(tmp_path: Path) -> None:
         before = database.statistics()
         async with busy_writer(database):
             for number in range(20):
-                nursery.start_soon(
-                    database.write, lambda connection, text=f"{number:02}": add(connection, text)
-                )
+                nursery.start_soon(database.write, lambda connection, text=f"{number:02}": add(connection, text))
             await trio.testing.wait_all_tasks_blocked()
         await trio.testing.wait_all_tasks_blocked(0.2)
         after = database.statistics()
@@ -140,9 +138,7 @@ async def test_cancelled_means_not_made() -> None:
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:
 
-                    async def write(
-                        text: str, database: Database = database, done: list[str] = returned
-                    ) -> None:
+                    async def write(text: str, database: Database = database, done: list[str] = returned) -> None:
                         done.append(await database.write(lambda connection: add(connection, text)))
 
                     for name in "abc":

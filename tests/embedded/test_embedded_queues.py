@@ -100,9 +100,7 @@ async def test_a_zombie_settles_nothing(tmp_path: Path) -> None:
     now = [START]
     for settle in ("ack", "give_back", "retry", "bury"):
         async with (
-            open_database(
-                tmp_path / settle, clock=lambda: now[0], parts=[PART], reclaim_every=1000
-            ) as stopped,
+            open_database(tmp_path / settle, clock=lambda: now[0], parts=[PART], reclaim_every=1000) as stopped,
             open_database(tmp_path / settle, clock=lambda: now[0], parts=[PART], reclaim_every=1000) as other,
         ):
             zombie, broker = (EmbeddedBroker(database, lambda: now[0]) for database in (stopped, other))
@@ -224,9 +222,7 @@ async def test_depths_and_takings_scan_no_bodies(autojump_clock: trio.testing.Mo
         assert all(step.startswith("SEARCH") and "COVERING INDEX" in step for step in touching), touching
 
 
-ACTIONS = st.lists(
-    st.sampled_from(["publish", "take", "ack", "back", "retry", "bury", "crash", "wait"]), max_size=40
-)
+ACTIONS = st.lists(st.sampled_from(["publish", "take", "ack", "back", "retry", "bury", "crash", "wait"]), max_size=40)
 
 
 @given(actions=ACTIONS)
@@ -294,9 +290,7 @@ trio.run(main)
 async def run_child(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with trio.fail_after(60):
-        return await trio.run_process(
-            [sys.executable, "-c", _CHILD, *arguments], check=False, env=environment
-        )
+        return await trio.run_process([sys.executable, "-c", _CHILD, *arguments], check=False, env=environment)
 
 
 async def test_a_message_of_a_killed_process_comes_promptly(tmp_path: Path) -> None:

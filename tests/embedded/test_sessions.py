@@ -35,9 +35,7 @@ class Home:
     @asynccontextmanager
     async def open(self, *parts: str) -> AsyncIterator[Database]:
         made = [Part(name=name, tables="", on_dead=self.on_dead) for name in parts or ("things",)]
-        async with open_database(
-            self.path, clock=lambda: self.now, parts=made, reclaim_every=1000
-        ) as database:
+        async with open_database(self.path, clock=lambda: self.now, parts=made, reclaim_every=1000) as database:
             yield database
 
 
@@ -139,14 +137,10 @@ async def test_the_twin_is_told_who_died() -> None:
     connection, returned = open_memory(), list[str]()
     part = Part(name="things", tables="", on_dead=lambda db, session: returned.append(session))
     clock = lambda: datetime(2026, 1, 1, tzinfo=UTC)  # noqa: E731 - a clock is a function everywhere
-    async with open_database(
-        None, clock=clock, parts=[part], connection=connection, session="first"
-    ) as first:
+    async with open_database(None, clock=clock, parts=[part], connection=connection, session="first") as first:
         first.sever()
     assert returned == []
-    async with open_database(
-        None, clock=clock, parts=[part], connection=connection, dead=["first"]
-    ) as second:
+    async with open_database(None, clock=clock, parts=[part], connection=connection, dead=["first"]) as second:
         assert returned == ["first"]
         assert await second.sessions.reclaim(["first"]) == 0
     connection.close()

@@ -16,7 +16,7 @@ import pytest
 from ionbeam.actors.core import Inbox
 from ionbeam.actors.relay import GROUP, Relay
 from ionbeam.backends.embedded import ledger as ledger_backend
-from ionbeam.backends.embedded import queues
+from ionbeam.backends.embedded import ledger_leases, queues
 from ionbeam.backends.embedded.broker import EmbeddedBroker
 from ionbeam.backends.embedded.ledger import EmbeddedLedger
 from ionbeam.backends.embedded.observations import SegmentStore
@@ -25,7 +25,7 @@ from ionbeam.ports.broker import Consumer, Incoming
 from ionbeam.ports.ledger import Ledger
 from ionbeam.ports.objects import ObjectStore
 from ionbeam.ports.observations import Share
-from ionbeam.ports.records import Acceptance, Accepted, Built, Lease, Published, Revision
+from ionbeam.ports.records import Acceptance, Accepted, BuildOutcome, Lease, Revision
 from ionbeam.schemas import routes
 from ionbeam.schemas.messages import DataSetAvailableEvent
 from ionbeam.testing import life
@@ -114,13 +114,13 @@ class AcksUnjournaled(Relay):
 
 @contextmanager
 def outbox_cleared_before_publishing() -> Iterator[None]:
-    with patch("ionbeam.node.Relay", ClearsFirst):
+    with patch("ionbeam.wiring.Relay", ClearsFirst):
         yield
 
 
 @contextmanager
 def journal_after_the_ack() -> Iterator[None]:
-    with patch("ionbeam.node.Relay", AcksUnjournaled):
+    with patch("ionbeam.wiring.Relay", AcksUnjournaled):
         yield
 
 
@@ -194,48 +194,37 @@ def an_id_is_accepted_twice() -> Iterator[None]:
         yield
 
 
+_LEASE, _BUILT = ledger_leases.lease, ledger_leases.built
+
 # -- building and exporting --------------------------------------------------------------------------------------------
 
 
-class ByArrival(EmbeddedLedger):
+def _by_arrival(db: sqlite3.Connection, *args: Any) -> Lease:
     """Ranks the ingestions of a window by when they were accepted."""
-
-    def _lease(self, db: sqlite3.Connection, dataset: str, window: int, ttl: float) -> Lease:
-        lease = super()._lease(db, dataset, window, ttl)
-        arrived = dict(db.execute("SELECT id, seq FROM ingestions").fetchall())
-        return msgspec.structs.replace(lease, members=tuple(sorted(lease.members, key=lambda m: arrived[m.id])))
+    lease = _LEASE(db, *args)
+    arrived = dict(db.execute("SELECT id, seq FROM ingestions").fetchall())
+    return msgspec.structs.replace(lease, members=tuple(sorted(lease.members, key=lambda m: arrived[m.id])))
 
 
 @contextmanager
 def fold_by_arrival() -> Iterator[None]:
-    with patch.object(life, "EmbeddedLedger", ByArrival):
+    with patch.object(ledger_leases, "lease", _by_arrival):
         yield
 
 
-class TakesAnyResult(EmbeddedLedger):
+def _any_result(db: sqlite3.Connection, lease: Lease, revision: Revision, now: int) -> BuildOutcome:
     """Records whatever any builder hands in, as the next revision, whoever holds the lease by now."""
-
-    def _built(
-        self,
-        db: sqlite3.Connection,
-        lease: Lease,
-        revision: Revision,
-        record: bytes,
-        messages: tuple[Published, ...],
-    ) -> Built:
-        place = (lease.dataset, lease.window_start)
-        token, number = db.execute(
-            "SELECT token, number FROM windows WHERE dataset = ? AND start = ?", place
-        ).fetchone()
-        if token != lease.token:
-            db.execute("UPDATE windows SET token = ? WHERE dataset = ? AND start = ?", (lease.token, *place))
-            revision = msgspec.structs.replace(revision, number=number + 1)
-        return super()._built(db, lease, revision, record, messages)
+    place = (lease.dataset, lease.window_start)
+    token, number = db.execute("SELECT token, number FROM windows WHERE dataset = ? AND start = ?", place).fetchone()
+    if token != lease.token:
+        db.execute("UPDATE windows SET token = ? WHERE dataset = ? AND start = ?", (lease.token, *place))
+        revision = msgspec.structs.replace(revision, number=number + 1)
+    return _BUILT(db, lease, revision, now)
 
 
 @contextmanager
 def lease_token_not_checked() -> Iterator[None]:
-    with patch.object(life, "EmbeddedLedger", TakesAnyResult):
+    with patch.object(ledger_leases, "built", _any_result):
         yield
 
 
@@ -247,7 +236,7 @@ async def _export_all(inbox: Inbox[DataSetAvailableEvent], ledger: Ledger, apply
 
 @contextmanager
 def exporter_goes_back() -> Iterator[None]:
-    with patch("ionbeam.node.export", _export_all):
+    with patch("ionbeam.wiring.export", _export_all):
         yield
 
 

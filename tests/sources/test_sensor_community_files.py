@@ -29,9 +29,7 @@ fields = st.text(st.characters(codec="latin-1", exclude_categories=["C"], exclud
 lines = st.one_of(
     st.just(HEADER),
     st.just(ROW),
-    st.sampled_from(
-        [b"", b"  ", b"\t", ROW[:20], ROW + b";1", ROW + b"\x00", b"\xff\xfe\x00;;", b'"', b'1;"2']
-    ),
+    st.sampled_from([b"", b"  ", b"\t", ROW[:20], ROW + b";1", ROW + b"\x00", b"\xff\xfe\x00;;", b'"', b'1;"2']),
     st.lists(fields, min_size=8, max_size=8).map(b";".join),
     st.binary(max_size=40).map(lambda data: data.replace(b"\n", b"").replace(b"\r", b"")),
 )

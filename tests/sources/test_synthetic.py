@@ -22,12 +22,8 @@ def table(**sizes: int) -> pa.Table:
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    st.integers(1, 5000), st.integers(1, 300), st.integers(1, 100), st.integers(0, 2**40), st.integers(1, 6)
-)
-def test_rows_do_not_depend_on_how_they_are_cut(
-    rows: int, stations: int, hours: int, seed: int, parts: int
-) -> None:
+@given(st.integers(1, 5000), st.integers(1, 300), st.integers(1, 100), st.integers(0, 2**40), st.integers(1, 6))
+def test_rows_do_not_depend_on_how_they_are_cut(rows: int, stations: int, hours: int, seed: int, parts: int) -> None:
     """The parts, one after another, are the whole; times lie in the span; every thousandth row repeats."""
     sizes = {"rows": rows, "stations": stations, "hours": hours, "seed": seed}
     whole = table(**sizes)
@@ -106,8 +102,6 @@ async def test_commands_share_the_rows_and_the_last_one_claims() -> None:
 def test_one_variable_needs_conversion() -> None:
     """Temperature comes in degrees Fahrenheit, -9999 is missing everywhere; the station is the identity."""
     mapping = metadata().ingestion_map
-    assert {v.column: v.from_unit for v in mapping.canonical_variables if v.from_unit} == {
-        "temperature": "degF"
-    }
+    assert {v.column: v.from_unit for v in mapping.canonical_variables if v.from_unit} == {"temperature": "degF"}
     assert {v.missing_values for v in mapping.canonical_variables} == {(-9999.0,)}
     assert mapping.identity_columns == ("station",)

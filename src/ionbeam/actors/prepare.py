@@ -202,7 +202,7 @@ def _sorted(table: pa.Table, identity: tuple[str, ...]) -> pa.Table:
 
 def _spilled(table: pa.Table, stack: ExitStack) -> Iterator[pa.Table]:
     """The rows of `table`, read back from an unnamed file: it goes with the process, however that ends."""
-    file = stack.enter_context(tempfile.TemporaryFile())
+    file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack is its context
     table = table.combine_chunks()
     with pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=RUN_ROWS)

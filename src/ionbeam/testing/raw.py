@@ -65,7 +65,7 @@ def rows(windows: int, columns: DataIngestionMap, chance: Random, earlier: Seque
 
 def _row(windows: int, columns: DataIngestionMap, chance: Random) -> Row:
     second = first_window(windows) + chance.randrange(windows * HOUR // SLOT) * SLOT
-    place = chance.choice(((50.0, 8.0), (50.0, 368.0), (-0.0, 0.0), (51.5, -3.25)))
+    place = chance.choice(((50.0, 8.0), (50.0, 188.5), (-0.0, 0.0), (51.5, -3.25)))
     lat, lon = place
     row = Row(
         second=second,

@@ -21,7 +21,7 @@ def prepare(command: Any, *rest: Any) -> Any:
 
 stage.prepare = prepare  # before anybody imports it from there
 
-from ionbeam import isolated, node  # noqa: E402
+from ionbeam import isolated, wiring  # noqa: E402
 from ionbeam.cli import main  # noqa: E402
 from ionbeam.config import Topology  # noqa: E402
 from ionbeam.schemas.codec import encode  # noqa: E402
@@ -31,7 +31,7 @@ def isolated_command(topology: Topology) -> list[str]:
     return [sys.executable, __file__, "--isolated", encode(topology).decode()]
 
 
-node.isolated_command = isolated_command
+wiring.isolated_command = isolated_command
 
 if sys.argv[1] == "--isolated":
     del sys.argv[1]

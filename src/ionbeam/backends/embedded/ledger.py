@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from ionbeam.backends.embedded import ledger_ingestions as ingestions
+from ionbeam.backends.embedded import ledger_leases as leases
 from ionbeam.backends.embedded import ledger_windows as windows
 from ionbeam.backends.embedded.database import Database, Part
 from ionbeam.backends.embedded.ledger_windows import Rules
@@ -37,7 +38,6 @@ from ionbeam.ports.records import (
     WindowState,
 )
 from ionbeam.schemas.codec import decode, encode
-from ionbeam.schemas.duration import Duration
 
 
 def _let_go(db: sqlite3.Connection, session: str) -> None:
@@ -143,122 +143,54 @@ class EmbeddedLedger:
 
     # -- building --------------------------------------------------------------------------------------------------
     async def lease(self, ttl: float) -> Lease | None:
-        def due(db: sqlite3.Connection) -> tuple[str, int] | None:
-            found: tuple[str, int] | None = db.execute(
-                "SELECT dataset, start FROM windows WHERE due <= ?1 AND (token IS NULL OR expires <= ?1)"
-                " ORDER BY due, dataset, start LIMIT 1",
-                (self._now(),),
-            ).fetchone()
-            return found
-
         def change(db: sqlite3.Connection) -> Lease | None:
-            found = due(db)
-            return None if found is None else self._lease(db, *found, ttl)
+            found = leases.due(db, self._now())
+            if found is None:
+                return None
+            self._db.sessions.present(db, self._clock())
+            return leases.lease(db, *found, self._token(), self._db.session, self._expiry(ttl))
 
-        if await self._db.read(due) is None:
+        # most looks find nothing, and a look costs no commit
+        if await self._db.read(lambda db: leases.due(db, self._now())) is None:
             return None
         return await self._db.write(change)
 
-    def _lease(self, db: sqlite3.Connection, dataset: str, window: int, ttl: float) -> Lease:
-        token, expires = self._token(), self._now() + int(ttl * 1e6)
-        self._db.sessions.present(db, self._clock())
-        db.execute(
-            "UPDATE windows SET token = ?, holder = ?, expires = ? WHERE dataset = ? AND start = ?",
-            (token, self._db.session, expires, dataset, window),
-        )
-        span, desired, failures, revision = db.execute(
-            "SELECT span, desired, failures, revision FROM windows WHERE dataset = ? AND start = ?",
-            (dataset, window),
-        ).fetchone()
-        agreed, _ = ingestions.contract(db, dataset)
-        assert agreed is not None, "a window has a contract"
-        return Lease(
-            dataset=dataset,
-            window_start=window,
-            span=Duration(span),
-            token=token,
-            desired=desired,
-            expires=moment(expires),
-            failures=failures,
-            contract=agreed,
-            members=windows.members_of(db, dataset, window),
-            current=None if revision is None else decode(revision, Revision),
-        )
-
     async def renew(self, lease: Lease, ttl: float) -> bool:
-        expires = self._now() + int(ttl * 1e6)
-        return await self._db.write(lambda db: _update_leased(db, lease, "expires = ?", expires))
+        return await self._db.write(lambda db: leases.update(db, lease, "expires = ?", self._expiry(ttl)))
 
     async def built(self, lease: Lease, revision: Revision, record: bytes, messages: tuple[Published, ...]) -> Built:
-        return await self._db.write(
-            lambda db: self._built(db, lease, revision, record, messages), rings=(WINDOWS, OUTBOX)
-        )
+        def change(db: sqlite3.Connection) -> Built:
+            outcome = leases.built(db, lease, revision, self._now())
+            if outcome is BuildOutcome.STALE:
+                return Built(outcome)
+            sent = messages if outcome is BuildOutcome.REVISED else ()
+            entry = ingestions.post(db, self._db.session, record, sent)
+            leases.free(db, lease, self._rules)
+            return Built(outcome, entry)
 
-    def _built(
-        self,
-        db: sqlite3.Connection,
-        lease: Lease,
-        revision: Revision,
-        record: bytes,
-        messages: tuple[Published, ...],
-    ) -> Built:
-        if not _update_leased(
-            db,
-            lease,
-            "built = ?, built_at = ?, number = ?, revision = ?, failures = 0, not_before = 0",
-            lease.desired,
-            self._now(),
-            revision.number,
-            encode(revision),
-        ):
-            return Built(BuildOutcome.STALE)
-        unchanged = lease.current is not None and lease.current.content_hash == revision.content_hash
-        if not unchanged:
-            db.execute(
-                "INSERT INTO revisions (dataset, window, number, body) VALUES (?, ?, ?, ?)",
-                (lease.dataset, lease.window_start, revision.number, encode(revision)),
-            )
-        entry = ingestions.post(db, self._db.session, record, () if unchanged else messages)
-        self._free(db, lease)
-        return Built(BuildOutcome.UNCHANGED if unchanged else BuildOutcome.REVISED, entry)
+        return await self._db.write(change, rings=(WINDOWS, OUTBOX))
 
     async def failed(self, lease: Lease, reason: str, retry_in: float | None) -> None:
         def change(db: sqlite3.Connection) -> None:
-            not_before = self._now() + int((retry_in or 0.0) * 1e6)
-            parked = reason if retry_in is None else None
-            if _update_leased(db, lease, "failures = failures + 1, not_before = ?, parked = ?", not_before, parked):
-                self._free(db, lease)
+            not_before, parked = self._expiry(retry_in or 0.0), reason if retry_in is None else None
+            if leases.update(db, lease, "failures = failures + 1, not_before = ?, parked = ?", not_before, parked):
+                leases.free(db, lease, self._rules)
 
         await self._db.write(change, rings=(WINDOWS,))
 
     async def release(self, lease: Lease) -> None:
-        def change(db: sqlite3.Connection) -> None:
-            if _update_leased(db, lease, "expires = ?", 0):
-                self._free(db, lease)
-
-        await self._db.write(change, rings=(WINDOWS,))
-
-    def _free(self, db: sqlite3.Connection, lease: Lease) -> None:
-        """Give the lease up and schedule what the window still owes."""
-        _update_leased(db, lease, "token = NULL, holder = NULL, expires = ?", None)
-        windows.judge(db, lease.dataset, lease.window_start, self._rules(lease.dataset))
+        await self._db.write(lambda db: leases.free(db, lease, self._rules), rings=(WINDOWS,))
 
     async def retry_windows(self, dataset: str | None, record: bytes) -> int:
         def change(db: sqlite3.Connection) -> int:
-            parked = db.execute(
-                "SELECT dataset, start FROM windows WHERE parked IS NOT NULL AND dataset = COALESCE(?, dataset)",
-                (dataset,),
-            ).fetchall()
-            for name, window in parked:
-                db.execute(
-                    "UPDATE windows SET parked = NULL, failures = 0, not_before = 0 WHERE dataset = ? AND start = ?",
-                    (name, window),
-                )
-                windows.judge(db, name, window, self._rules(name))
+            freed = leases.unpark(db, dataset, self._rules)
             ingestions.post(db, self._db.session, record, ())
-            return len(parked)
+            return freed
 
         return await self._db.write(change, rings=(WINDOWS, OUTBOX))
+
+    def _expiry(self, seconds: float) -> int:
+        return self._now() + int(seconds * 1e6)
 
     async def next_due(self) -> datetime | None:
         def look(db: sqlite3.Connection) -> list[int]:
@@ -382,14 +314,3 @@ class EmbeddedLedger:
         return await self._db.read(
             lambda db: [row[0] for row in db.execute("SELECT dataset FROM contracts ORDER BY dataset")]
         )
-
-
-def _update_leased(db: sqlite3.Connection, lease: Lease, change: str, *values: object) -> bool:
-    """Apply `change` to the leased window if the lease still holds."""
-    return (
-        db.execute(
-            f"UPDATE windows SET {change} WHERE dataset = ? AND start = ? AND token = ?",
-            (*values, lease.dataset, lease.window_start, lease.token),
-        ).rowcount
-        == 1
-    )
