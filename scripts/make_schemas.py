@@ -1,4 +1,4 @@
-"""Write the JSON Schema of the messages: `make_schemas.py docs/schemas.json`. A test checks that the file is current."""
+"""Write the JSON Schema of the messages: `make_schemas.py docs/schemas.json`. A test checks that it is current."""
 
 from __future__ import annotations
 

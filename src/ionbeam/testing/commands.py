@@ -151,7 +151,7 @@ def _sweep(each: Style, chance: Random) -> Sent:
     """A command with no rows that says: I looked everywhere (or nearly)."""
     first = first_window(each.windows)
     end = first + each.windows * HOUR - chance.choice((0, 0, HOUR // 2))
-    command = _command(_name(chance, 90), each.map(chance), first, end, issued=-900.0)
+    command = _command(f"{_name(chance, 90)}{each.name[0]}", each.map(chance), first, end, issued=-900.0)
     return sending(command, (), chance.choice((0.0, 500.0, 2000.0)))
 
 
@@ -160,7 +160,7 @@ def _unstamped(each: Style, sent: list[Sent], chance: Random) -> Sent:
     metadata = each.map(chance)
     earlier = [row for other in _earlier(each, sent) for row in other.rows or ()]
     start, end = _span(each, chance)
-    command = _command(_name(chance, 91), metadata, start, end, issued=None)
+    command = _command(f"{_name(chance, 91)}{each.name[0]}", metadata, start, end, issued=None)
     copies = (UNSTAMPED_AT, UNSTAMPED_AT + 50.0)[: chance.choice((1, 2))]
     return sending(command, rows(each.windows, metadata.ingestion_map, chance, earlier), *copies)
 
