@@ -29,7 +29,10 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """What a node stands on. `session` is unique to this incarnation; it names the node's journal."""
+    """What a node stands on. `session` is unique to this incarnation; it names the node's journal.
+
+    `scratch` is the folder for temporary files; None: the system's, which may be memory.
+    """
 
     broker: Broker
     ledger: Ledger
@@ -37,6 +40,7 @@ class Ports:
     objects: ObjectStore
     workers: Workers
     session: str
+    scratch: str | None = None
 
     def client(self) -> Client:
         return Client(broker=self.broker, ledger=self.ledger, objects=self.objects, workers=self.workers)
@@ -62,6 +66,7 @@ async def open_ports(topology: Topology, clock: Callable[[], datetime] = utc_now
             store=store,
             objects=objects,
             workers=workers,
+            scratch=topology.home,
             session=f"{utc_now():%Y%m%dT%H%M%S}-{database.session}",
         )
 

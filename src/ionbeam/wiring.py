@@ -184,7 +184,11 @@ class Wiring:
         return Child(f"{mailbox.name}-intake", run, stopping.set)
 
     async def _prepare_here(self, command: IngestDataCommand, issued_at: datetime, suspect: bool) -> Any:
-        rules = PrepareRules(max_future=self._topology.rules.max_future, chunk_rows=self._topology.memory.chunk_rows)
+        rules = PrepareRules(
+            max_future=self._topology.rules.max_future,
+            chunk_rows=self._topology.memory.chunk_rows,
+            scratch=self._ports.scratch,
+        )
         if suspect:
             return await prepare_apart(isolated_command(self._topology), command, issued_at, rules)
         return await self._ports.workers.run(

@@ -136,3 +136,9 @@ def test_truncated_payloads_are_refused(form: str) -> None:
     for cut in cuts:
         with pytest.raises(Refused):
             read(data[:cut])
+
+
+def test_a_stream_cut_between_two_messages_is_refused() -> None:
+    """Arrow reads it like a whole one: what is gone would be lost in silence."""
+    with pytest.raises(Refused, match="it was cut"):
+        read(ipc_stream(TABLE)[:-8])

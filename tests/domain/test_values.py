@@ -264,6 +264,18 @@ def test_texts_of_long_integers_keep_every_digit() -> None:
     assert texts(pa.array(ids), "uint64") == ["9007199254740993", "9007199254740992", None, None, "7", ids[-1]]
     gone = read_numbers(pa.array(ids[:1]), "int64", SAME, (ids[0],))
     assert (gone.values.to_pylist(), gone.counts()) == ([None], {MISSING_VALUE: 1})
+    too_long = read_numbers(pa.array(ids[-1:]), "int64", SAME, (ids[-1],))
+    assert (too_long.values.to_pylist(), too_long.counts()) == ([None], {MISSING_VALUE: 1})
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if "int" in dtype])
+def test_the_borders_of_integers(dtype: str) -> None:
+    """The last numbers that fit are kept, the next ones are not; nothing wraps around."""
+    low, high = _bounds(WHOLE[dtype])
+    beyond = [float(high) + 1.0, float(low) - (1.0 if "64" not in dtype else 4096.0), 1e300, -1e300]
+    found = read_numbers(pa.array([float(low), *beyond]), dtype, SAME)
+    assert found.values.to_pylist() == [low, None, None, None, None]
+    assert found.counts() == {NOT_A_NUMBER: 4}
 
 
 def test_declared_missing_values_in_their_own_unit() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_json_schema import problems
 
@@ -30,6 +30,8 @@ from ionbeam.schemas.variables import CanonicalVariable, Latitude, Longitude, Me
 from ionbeam.testing import strategies as ours
 from ionbeam.testing.payloads import payloads
 
+# Nested structs take their time to draw, more on a busy machine: no reason to fail.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 GOLDEN = Path(__file__).parent / "golden"
 MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     StartSourceCommand: ours.start_source_commands(),
@@ -62,7 +64,7 @@ def called(kind: type[Any]) -> str:
 
 
 @pytest.mark.parametrize("kind", STRUCTS, ids=called)
-@settings(max_examples=40)
+@settings(PATIENT, max_examples=40)
 @given(data=st.data())
 def test_every_struct_survives_the_codec(kind: type[Any], data: st.DataObject) -> None:
     """Decoding gives the same struct back, and its wire form has one spelling."""
@@ -79,7 +81,7 @@ def test_the_strategies_cover_every_struct_of_the_contracts() -> None:
 
 
 @pytest.mark.parametrize("kind", MESSAGES, ids=called)
-@settings(max_examples=25)
+@settings(PATIENT, max_examples=25)
 @given(data=st.data())
 def test_times_are_written_in_utc(kind: type[Any], data: st.DataObject) -> None:
     """Whatever offset a time came with, it is stored and written at +00:00."""
@@ -89,7 +91,7 @@ def test_times_are_written_in_utc(kind: type[Any], data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("kind", MESSAGES, ids=called)
-@settings(max_examples=25)
+@settings(PATIENT, max_examples=25)
 @given(data=st.data())
 def test_fields_that_nobody_knows_pass_at_every_level(kind: type[Any], data: st.DataObject) -> None:
     """A newer peer may add fields to any object; an older one reads what it knows."""
@@ -105,7 +107,7 @@ def _with_unknown_fields(content: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", MESSAGES, ids=called)
-@settings(max_examples=25)
+@settings(PATIENT, max_examples=25)
 @given(data=st.data())
 def test_the_json_schema_accepts_what_the_codec_accepts(kind: type[Any], data: st.DataObject) -> None:
     """What is published as the schema of a message is true of every message."""
@@ -113,7 +115,7 @@ def test_the_json_schema_accepts_what_the_codec_accepts(kind: type[Any], data: s
     assert problems(content, {"$ref": f"#/$defs/{kind.__name__}"}, SCHEMA) == []
 
 
-@settings(max_examples=40)
+@settings(PATIENT, max_examples=40)
 @given(data=st.data())
 def test_payloads_fit_their_map(data: st.DataObject) -> None:
     """Every column that the map names is there, once, with any number of rows."""
@@ -408,6 +410,7 @@ def test_a_message_that_carries_data_is_refused_by_its_size() -> None:
 # -- canonical names and durations -----------------------------------------------------------------------------------
 
 
+@settings(PATIENT)
 @given(ours.canonical_variables())
 def test_a_canonical_name_gives_its_variable_back(variable: CanonicalVariable) -> None:
     """Name, unit, level, method and period all stand in it, so equal names mean equal variables."""
@@ -418,6 +421,12 @@ def test_a_canonical_name_gives_its_variable_back(variable: CanonicalVariable) -
     assert again.canonical_name == name
 
 
+def test_the_ground_has_one_level() -> None:
+    """A level of -0.0 is that of 0.0, in the name too: one variable must not become two columns."""
+    below = CanonicalVariable(column="t", standard_name="air_temperature", cf_unit="K", level=-0.0)
+    assert below.canonical_name == "air_temperature__K__0.0__point__PT0S"
+
+
 @pytest.mark.parametrize("name", ["", "a__b", "a_b__K__2.0__point", "__K__2.0__point__PT0S", "a____1.0__b__PT0S"])
 def test_what_is_no_canonical_name_is_refused(name: str) -> None:
     """The error shows the form that is expected."""
@@ -425,6 +434,7 @@ def test_what_is_no_canonical_name_is_refused(name: str) -> None:
         CanonicalVariable.from_canonical_name(name)
 
 
+@settings(PATIENT)
 @given(ours.durations())
 def test_a_duration_has_one_spelling(duration: Duration) -> None:
     """What `str` writes is read as the same, and by msgspec's own reader of ISO 8601 too."""

@@ -11,6 +11,7 @@ from ionbeam.domain.values import value_type
 from ionbeam.errors import Refused
 
 PIECE_ROWS = 131_072
+CONTINUATION, NOTHING = b"\xff\xff\xff\xff", b"\x00\x00\x00\x00"
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
@@ -34,10 +35,20 @@ def open_payload(file: pa.NativeFile, key: str) -> Payload:
         if head == b"ARROW1":
             reader = pa.ipc.open_file(file)
             return Payload(_readable(reader.schema), _pieces(_from_file(reader), key))
+        _check_end(file, head)
         stream = pa.ipc.open_stream(file)
         return Payload(_readable(stream.schema), _pieces(iter(stream), key))
     except _DAMAGE as error:
         raise _refusal(key, error) from None
+
+
+def _check_end(file: pa.NativeFile, head: bytes) -> None:
+    """A stream that was cut between two messages reads like a whole one, but for its end marker."""
+    marker = CONTINUATION + NOTHING if head.startswith(CONTINUATION) else NOTHING  # before Arrow 0.15: only a length
+    file.seek(max(0, file.size() - len(marker)))
+    if file.read() != marker:
+        raise pa.ArrowInvalid("no end of an Arrow stream: it was cut, or is none")
+    file.seek(0)
 
 
 def _parquet(file: pa.NativeFile, key: str) -> Payload:

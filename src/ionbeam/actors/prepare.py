@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ import pyarrow as pa
 from msgspec import Struct
 
 from ionbeam.actors.payload import open_payload
+from ionbeam.actors.quarantine import Quarantine
+from ionbeam.actors.spill import Spill
 from ionbeam.domain import mapping
 from ionbeam.domain.accounting import Counts, conflicts_are_suspicious
 from ionbeam.domain.fold import fold
@@ -21,24 +22,27 @@ from ionbeam.domain.rows import SOURCE, Limits, canonicalise
 from ionbeam.domain.runs import slices
 from ionbeam.domain.windows import micros
 from ionbeam.errors import Refused
-from ionbeam.ports.objects import ObjectStore, Upload
+from ionbeam.ports.objects import ObjectStore
 from ionbeam.ports.observations import ObservationStore, Share
 from ionbeam.schemas import routes
 from ionbeam.schemas.duration import Duration
 from ionbeam.schemas.messages import IngestDataCommand
 from ionbeam.schemas.metadata import TIMESTAMP
 
-RUN_ROWS = 2_048
 MOST_REASONS = 100
 OTHER = "source:(other)"
 _LAST_NANOSECOND = (1 << 63) - 1
 
 
 class PrepareRules(Struct, frozen=True, kw_only=True):
-    """How far into the future times are believed, and how many rows are held in memory at once."""
+    """How far into the future times are believed; how many rows are sorted in memory at once, and where the rest waits.
+
+    `scratch`: a folder for temporary files; None: the system's.
+    """
 
     max_future: Duration = Duration("P1D")
     chunk_rows: int = 262_144
+    scratch: str | None = None
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
@@ -106,11 +110,12 @@ def prepare(
         plan = mapping.plan(metadata.ingestion_map, payload.schema)
         time_type = payload.schema.field(metadata.ingestion_map.datetime.raw_name).type
         mapping.no_times_missing_zone(metadata.ingestion_map, time_type)
-        quarantine = stack.enter_context(_Quarantine(objects))
+        quarantine = stack.enter_context(Quarantine(objects))
         tally = _Tally()
         limits = Limits(latest=_latest(issued_at, rules.max_future))
         judged = _judged(payload.batches, plan, limits, quarantine, tally)
-        folded = _folded(judged, plan, rules.chunk_rows, tally, stack)
+        spill = stack.enter_context(Spill(rules.scratch))
+        folded = _folded(judged, plan, rules.chunk_rows, tally, spill)
         shares = store.write(
             metadata.dataset.name,
             command.id,
@@ -136,7 +141,7 @@ def _latest(issued_at: datetime, max_future: Duration) -> int:
 
 
 def _judged(
-    batches: Iterator[pa.RecordBatch], plan: Plan, limits: Limits, quarantine: _Quarantine, tally: _Tally
+    batches: Iterator[pa.RecordBatch], plan: Plan, limits: Limits, quarantine: Quarantine, tally: _Tally
 ) -> Iterator[pa.Table]:
     for batch in batches:
         result = canonicalise(mapping.checked(batch, plan), plan, tally.received, limits)
@@ -149,9 +154,7 @@ def _judged(
             yield result.rows
 
 
-def _folded(
-    judged: Iterator[pa.Table], plan: Plan, chunk_rows: int, tally: _Tally, stack: ExitStack
-) -> Iterator[pa.Table]:
+def _folded(judged: Iterator[pa.Table], plan: Plan, chunk_rows: int, tally: _Tally, spill: Spill) -> Iterator[pa.Table]:
     """The accepted rows, folded, in the total order.
 
     Chunks that fit in memory are sorted one by one; where there is more than one, they wait on disk as runs and are
@@ -160,7 +163,7 @@ def _folded(
     identity = plan.columns.identity_columns
     variables = [variable.canonical_name for variable in plan.variables]
     schema = stored_schema(plan.columns)
-    for pieces in slices(_runs(judged, identity, chunk_rows, stack), chunk_rows):
+    for pieces in slices(_runs(judged, identity, chunk_rows, spill), chunk_rows):
         result = fold(_joined(pieces), identity, variables, plan.columns.fold)
         tally.accepted += len(result.rows)
         tally.duplicate += result.duplicate
@@ -173,7 +176,7 @@ def _folded(
 
 
 def _runs(
-    judged: Iterator[pa.Table], identity: tuple[str, ...], chunk_rows: int, stack: ExitStack
+    judged: Iterator[pa.Table], identity: tuple[str, ...], chunk_rows: int, spill: Spill
 ) -> list[Iterator[pa.Table]]:
     """Runs in order of time, each of at most about `chunk_rows` rows, in the order of the payload."""
     runs: list[Iterator[pa.Table]] = []
@@ -181,13 +184,13 @@ def _runs(
     rows = 0
     for table in judged:
         if rows and rows + len(table) > chunk_rows:
-            runs.append(_spilled(_sorted(_joined(waiting), identity), stack))
+            runs.append(spill.keep(_sorted(_joined(waiting), identity)))
             waiting, rows = [], 0
         waiting.append(table)
         rows += len(table)
     if waiting:
         last = _sorted(_joined(waiting), identity)
-        runs.append(_spilled(last, stack) if runs else iter([last]))
+        runs.append(spill.keep(last) if runs else iter([last]))
     return runs
 
 
@@ -198,48 +201,6 @@ def _joined(tables: list[pa.Table]) -> pa.Table:
 def _sorted(table: pa.Table, identity: tuple[str, ...]) -> pa.Table:
     places = order(table, identity).places
     return table if places is None else table.take(pa.array(places))
-
-
-def _spilled(table: pa.Table, stack: ExitStack) -> Iterator[pa.Table]:
-    """The rows of `table`, read back from an unnamed file: it goes with the process, however that ends."""
-    file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack is its context
-    table = table.combine_chunks()
-    with pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table, max_chunksize=RUN_ROWS)
-    file.flush()
-    source = stack.enter_context(pa.OSFile(f"/dev/fd/{file.fileno()}"))
-    reader = pa.ipc.open_file(source)
-    return (pa.Table.from_batches([reader.get_batch(place)]) for place in range(reader.num_record_batches))
-
-
-class _Quarantine:
-    """Rejected rows with their reasons, streamed to an object that exists only when there are any."""
-
-    def __init__(self, objects: ObjectStore) -> None:
-        self._objects = objects
-        self._stack = ExitStack()
-        self._upload: Upload | None = None
-        self._writer: pa.ipc.RecordBatchStreamWriter | None = None
-
-    def __enter__(self) -> _Quarantine:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stack.close()
-
-    def add(self, rejected: pa.RecordBatch) -> None:
-        if self._writer is None:
-            self._upload = self._stack.enter_context(self._objects.upload())
-            self._writer = pa.ipc.new_stream(self._upload.file, rejected.schema)
-        self._writer.write_batch(rejected)
-
-    def commit(self, key: str) -> str | None:
-        """Make the rejected rows durable under `key`; None when there are none."""
-        if self._writer is None or self._upload is None:
-            return None
-        self._writer.close()
-        self._upload.commit(key)
-        return key
 
 
 def _ambiguous(tally: _Tally, command: IngestDataCommand) -> Refused:
