@@ -99,7 +99,7 @@ def _pipeline_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         ("seed", 1, "which observations"),
         ("commands", 1, "payloads to send them in"),
     ):
-        synthetic.add_argument(f"--{name}", type=_count, default=default, metavar="N", help=f"{what} ({default})")
+        synthetic.add_argument(f"--{name}", type=number, default=default, metavar="N", help=f"{what} ({default})")
     synthetic.add_argument("--span", default="PT1H", help="length of a window, ISO 8601 (default PT1H)")
 
     publish = _add(commands, "publish", "publish:publish", "send commands made elsewhere")
@@ -119,7 +119,7 @@ def _looking_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     datasets.add_argument("name", nargs="?", metavar="NAME", help="only this dataset")
     show = _add(commands, "show", "datasets:show", "a dataset file: metadata, columns, first rows")
     show.add_argument("location", metavar="LOCATION", help="URL, path or key, as `ionbeam datasets` prints it")
-    show.add_argument("--rows", type=_count, default=10, metavar="N", help="rows to print (10)")
+    show.add_argument("--rows", type=number, default=10, metavar="N", help="rows to print (10)")
     audit = _add(commands, "audit", "audit:audit", "check that every row is accounted for, against the data itself")
     audit.add_argument("--dataset", metavar="NAME", help="only this dataset")
 
@@ -149,11 +149,12 @@ def _add(commands: Commands[argparse.ArgumentParser], name: str, command: str, w
     return parser
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
+def number(text: str) -> int:
+    """A whole number, not below 0; its name stands in the message for what is none."""
+    value = int(text)
+    if value < 0:
         raise ValueError
-    return number
+    return value
 
 
 if __name__ == "__main__":

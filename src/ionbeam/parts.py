@@ -91,7 +91,7 @@ def open_stores(topology: Topology) -> tuple[ObjectStore, ObservationStore]:
     from ionbeam.backends.workers import ThreadWorkers
 
     folder = Path(topology.objects.path) if topology.objects.path else Path(topology.home) / "objects"
-    objects = LocalObjects(folder, ThreadWorkers(trio.CapacityLimiter(topology.node.threads)))
+    objects = LocalObjects(folder.resolve(), ThreadWorkers(trio.CapacityLimiter(topology.node.threads)))
     return objects, SegmentStore(objects)
 
 

@@ -8,12 +8,21 @@ import trio
 from msgspec import Struct
 
 from ionbeam.audit import IngestionVerdict, WindowVerdict, audit_ingestions, audit_windows
-from ionbeam.commands.common import existing_home, log_to_stderr, print_json, print_table, say, topology_of
+from ionbeam.commands.common import (
+    existing_home,
+    log_to_stderr,
+    print_json,
+    print_reasons,
+    print_table,
+    say,
+    topology_of,
+)
 from ionbeam.commands.progress import Progress
-from ionbeam.commands.work import REFUSAL, refusal_rows, refusals
+from ionbeam.commands.work import refusals, tell_refusals
 from ionbeam.config import Topology
 from ionbeam.domain.accounting import NAMES, WindowCounts, total
 from ionbeam.domain.windows import moment
+from ionbeam.errors import HomeError
 from ionbeam.parts import open_ports
 from ionbeam.ports.broker import DeadLetter
 
@@ -59,6 +68,8 @@ async def _audit(topology: Topology, dataset: str | None) -> Audit:
     windows: list[WindowVerdict] = []
     with Progress() as progress:
         async with open_ports(topology) as ports:
+            if dataset is not None and dataset not in await ports.ledger.datasets():
+                raise HomeError(f"no dataset {dataset!r} here: see `ionbeam datasets`")
             async for verdict in audit_ingestions(ports, dataset, chunk_rows):
                 ingestions.append(verdict)
                 progress.step("auditing ingestions", len(ingestions), None)
@@ -130,9 +141,9 @@ def _tell(result: Audit) -> None:
     if reasons:
         print_table(("rejected because", "rows"), sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:MOST])
     if result.refused:
-        print_table(REFUSAL, refusal_rows(result.refused[:MOST]))
+        tell_refusals(result.refused, MOST)
     if result.problems:
-        print_table(("does not hold", "why"), result.problems[:MOST])
+        print_reasons("does not hold:", result.problems[:MOST])
         say(f"{len(result.problems):,} things do not hold")
     else:
         say("everything adds up: payloads, stored rows and dataset files agree with the ledger")

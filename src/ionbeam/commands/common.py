@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -36,16 +38,28 @@ def existing_home(topology: Topology) -> None:
         raise HomeError(f"{home} is not a home of ionbeam: ingest something first, or name another with --home")
 
 
-def log_to_stderr(arguments: argparse.Namespace, level: int = logging.ERROR) -> None:
-    """Send logs to stderr, each record on one line whatever its text holds."""
+def log_to_stderr(arguments: argparse.Namespace, level: int = logging.CRITICAL) -> None:
+    """Send logs to stderr, each record on one line whatever its text holds; tracebacks only with --verbose.
+
+    Commands that report what went wrong themselves keep to `level` CRITICAL.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_OneLine(arguments.verbose))
     logging.basicConfig(level=logging.INFO if arguments.verbose else level, handlers=[handler], force=True)
 
 
 class _OneLine(logging.Formatter):
+    def __init__(self, tracebacks: bool) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._tracebacks = tracebacks
+
     def format(self, record: logging.LogRecord) -> str:
-        return clean(super().format(record), keep_lines=record.exc_info is not None)
+        if self._tracebacks and record.exc_info:
+            return clean(super().format(record), keep_lines=True)
+        text = f"{self.formatTime(record)} {record.levelname} {record.name}: {record.getMessage()}"
+        if record.exc_info and record.exc_info[1] is not None:
+            text += f": {record.exc_info[1]}"
+        return clean(text)
 
 
 def print_json(document: object) -> None:
@@ -65,6 +79,19 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
     for row in rows:
         table.add_row(*(Text(spell(value)) for value in row))
     console().print(table)
+
+
+def print_reasons(title: str, entries: Sequence[tuple[str, str]]) -> None:
+    """Things that went wrong, each with its reason on lines of its own: reasons are long."""
+    print(title)
+    for what, reason in entries:
+        print(f"  {clean(what)}")
+        for line in textwrap.wrap(clean(reason), width=_width() - 6) or [""]:
+            print(f"      {line}")
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 1000
 
 
 def spell(value: object) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import trio
 
 from ionbeam.commands.common import existing_home, log_to_stderr, print_json, print_table, say, topology_of
@@ -18,6 +19,7 @@ from ionbeam.parts import open_ports, open_stores
 from ionbeam.ports.records import Revision
 
 MOST = 40
+SHORT_HASH = 8
 
 
 def datasets(arguments: argparse.Namespace) -> int:
@@ -28,17 +30,21 @@ def datasets(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"datasets": [_entry(revision, url) for revision, url in found]})
         return 0
-    rows = [
-        (r.dataset, r.event.start_time, r.event.end_time, r.number, r.rows, r.content_hash[:12], url)
-        for r, url in found
-    ]
-    if not rows:
+    if not found:
         say(f"no dataset {arguments.name} here" if arguments.name else "no dataset has been built here yet")
         return 0
-    shown = rows if not sys.stdout.isatty() else rows[-MOST:]
-    print_table(("dataset", "from", "to", "revision", "rows", "content", "location"), shown)
-    if len(shown) < len(rows):
-        say(f"the last {len(shown)} of {len(rows):,} windows (`--json` has all)")
+    if not sys.stdout.isatty():
+        whole = [(r.dataset, r.event.start_time, r.event.end_time, r.number, r.rows, url) for r, url in found]
+        print_table(("dataset", "from", "to", "revision", "rows", "location"), whole)
+        return 0
+    shown = found[-MOST:]
+    short = [
+        (r.event.start_time, r.number, r.rows, r.event.dataset_location[: SHORT_HASH - len(r.content_hash)])
+        for r, _ in shown
+    ]
+    print_table(("window from", "revision", "rows", "dataset, for `ionbeam show`"), short)
+    if len(shown) < len(found):
+        say(f"the last {len(shown)} of {len(found):,} windows (`--json`, or a pipe, has all, with full locations)")
     return 0
 
 
@@ -97,19 +103,27 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def _path(location: str, topology: Topology) -> Path | None:
-    """The file that a URL, a path or an object key names."""
+    """The file that a URL, a path, or an object key or the beginning of one names."""
     parts = urlsplit(location)
     if parts.scheme == "file":
         path = Path(unquote(parts.path))
     else:
         path = Path(location)
         if not path.is_file():
-            objects, _ = open_stores(topology)
-            try:
-                path = Path(unquote(urlsplit(objects.url(location)).path))
-            except IonbeamError:  # not a key either
-                return None
+            found = trio.run(_begins, topology, location)
+            if len(found) == 1:
+                path = Path(unquote(urlsplit(found[0]).path))
     return path if path.is_file() else None
+
+
+async def _begins(topology: Topology, start: str) -> list[str]:
+    """The URLs of the objects whose keys begin with `start`."""
+    objects, _ = open_stores(topology)
+    folder = start.rpartition("/")[0]
+    try:
+        return [objects.url(key) async for key in objects.list(folder) if folder and key.startswith(start)]
+    except IonbeamError:  # not a key
+        return []
 
 
 def _head(reader: pa.ipc.RecordBatchFileReader, rows: int) -> pa.Table:
@@ -133,6 +147,7 @@ def _plain(table: pa.Table) -> list[dict[str, object]]:
     """Rows with times as text: nanoseconds do not fit a datetime."""
     place = table.schema.get_field_index("timestamp")
     if place >= 0:
-        table = table.set_column(place, "timestamp", table.column(place).cast(pa.string()))
+        text = pc.replace_substring_regex(table.column(place).cast(pa.string()), r"(\.\d*?)0+Z$", r"\1Z")
+        table = table.set_column(place, "timestamp", pc.replace_substring(text, ".Z", "Z"))
     rows: list[dict[str, object]] = table.to_pylist()
     return rows

@@ -46,7 +46,11 @@ def sensor_community(arguments: argparse.Namespace) -> int:
             f"{report.files_sent:,} files sent in {len(report.commands):,} commands,"
             f" {report.files_unchanged:,} unchanged since they were ingested"
         )
-        return Sent(ids=report.commands, problems=[f"{problem.path}: {problem.reason}" for problem in report.problems])
+        problems = [f"{problem.path}: {problem.reason}" for problem in report.problems]
+        if not (problems or report.files_sent or report.files_unchanged):
+            where = ", ".join(map(str, arguments.paths))
+            problems.append(f"{where}: no file there is named DATE_TYPE_sensor_ID.csv, as in the archive")
+        return Sent(ids=report.commands, problems=problems)
 
     return finish(arguments, send_and_work(arguments, submit, work=not arguments.publish_only), notes)
 

@@ -19,7 +19,7 @@ from ionbeam.errors import MalformedMessage
 from ionbeam.parts import Ports
 from ionbeam.ports.objects import ObjectStore
 from ionbeam.schemas import routes
-from ionbeam.schemas.codec import decode
+from ionbeam.schemas.codec import decode, unknown_fields
 from ionbeam.schemas.messages import one_spelling
 
 COPY_BYTES = 8 << 20
@@ -57,6 +57,7 @@ async def _send(body: bytes, arguments: argparse.Namespace, ports: Ports, notes:
     if (await ports.ledger.standing(message_id)).accepted:
         notes.append(f"{message_id} was accepted before: an id is accepted once, so it has no effect now")
     if isinstance(content, dict):
+        notes += [f"{message_id}: {note}" for note in unknown_fields(content, IngestDataCommand)]
         payload = _payload(content, arguments)
         if payload is not None:
             content["payload_location"] = await _upload(payload, content, message_id, ports)

@@ -9,7 +9,7 @@ import trio
 from msgspec import Struct
 
 from ionbeam.commands.common import existing_home, log_to_stderr, print_json, print_table, say, topology_of
-from ionbeam.commands.work import all_windows, queue_title
+from ionbeam.commands.work import all_windows, queue_title, tell_refusals
 from ionbeam.config import Topology
 from ionbeam.domain.windows import moment
 from ionbeam.parts import open_ports
@@ -151,10 +151,7 @@ def _tell(report: Report) -> None:
             say(f"… and {len(waiting) - MOST:,} more windows (`ionbeam status --json` has all)")
     else:
         say("windows: every window is built")
-    letters = [(d.message_id, queue_title(d.queue), d.attempts, d.last_failed, d.reason) for d in report.dead_letters]
-    if letters:
-        print_table(("dead letter", "queue", "attempts", "last failed", "reason"), letters[:MOST])
-        if len(letters) > MOST:
-            say(f"… and {len(letters) - MOST:,} more dead letters")
+    if report.dead_letters:
+        tell_refusals(report.dead_letters, MOST)
     else:
         say("dead letters: none")

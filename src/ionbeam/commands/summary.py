@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ionbeam.commands.common import print_json, print_table, say
-from ionbeam.commands.work import REFUSAL, Outcome, refusal_rows, refusals
+from ionbeam.commands.work import Outcome, refusals, tell_refusals
 from ionbeam.domain.accounting import NAMES
 from ionbeam.domain.windows import moment
 from ionbeam.text import clean
@@ -57,13 +57,18 @@ def tell(outcome: Outcome, notes: list[str]) -> None:
         say(f"problem: {problem}")
     if outcome.ingestions:
         _rows(outcome)
+    gone = [state.id for state in outcome.ingestions if state.replaced]
+    if gone:
+        say(f"taken back or replaced before they came, so without effect: {', '.join(gone[:MOST])}")
     if outcome.worked:
         _windows(outcome)
     else:
-        say(f"{len(outcome.sent):,} commands sent; a running node does the work")
+        say(
+            f"{len(outcome.sent):,} commands sent; "
+            + ("a running node does the work" if outcome.nodes else "no node runs here: start one with `ionbeam run`")
+        )
     if outcome.refused:
-        print_table(REFUSAL, refusal_rows(outcome.refused[:MOST]))
-        _more(outcome.refused)
+        tell_refusals(outcome.refused, MOST)
 
 
 def _rows(outcome: Outcome) -> None:

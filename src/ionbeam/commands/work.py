@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import trio
 
 from ionbeam.actors.core import Delivery
 from ionbeam.client import Client
-from ionbeam.commands.common import topology_of
+from ionbeam.commands.common import print_reasons, topology_of
 from ionbeam.commands.progress import Progress
 from ionbeam.config import Topology
 from ionbeam.domain.accounting import Counts, total
+from ionbeam.domain.windows import EPOCH
+from ionbeam.errors import IonbeamError
 from ionbeam.node import Node
 from ionbeam.parts import Ports, open_exporters, open_ports
 from ionbeam.ports.broker import DeadLetter
@@ -21,12 +24,11 @@ from ionbeam.ports.records import IngestionState, Revision, WindowState
 from ionbeam.schemas import routes
 
 PAGE = 500
-REFUSAL = ("refused", "queue", "attempts", "reason")
 
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What came of it. `revisions` are new since the beginning; `waiting` are windows that are not built yet."""
+    """What came of it. `ingestions` and `revisions` are new since `begun`; `waiting` are windows not built yet."""
 
     topology: Topology
     sent: tuple[str, ...] = ()
@@ -36,6 +38,8 @@ class Outcome:
     revisions: list[Revision] = field(default_factory=list)
     waiting: list[WindowState] = field(default_factory=list)
     worked: bool = True
+    begun: datetime = EPOCH
+    nodes: int = 0
 
     @property
     def ok(self) -> bool:
@@ -60,7 +64,15 @@ Submit = Callable[[Client, Ports, Progress], Awaitable[Sent]]
 
 def send_and_work(arguments: argparse.Namespace, submit: Submit, *, work: bool = True) -> Outcome:
     """Run `submit`, then work until nothing is due; with `work` false leave that to a running node."""
-    return trio.run(_send_and_work, topology_of(arguments), submit, work)
+    topology = topology_of(arguments)
+    stages = topology.actors
+    idle = [name for name in ("ingestion", "coordination", "building") if not getattr(stages, name).workers]
+    if work and idle:
+        raise IonbeamError(
+            f"this topology leaves {' and '.join(idle)} to other nodes (workers = 0), so this command would wait for"
+            " them: send with --publish-only"
+        )
+    return trio.run(_send_and_work, topology, submit, work)
 
 
 async def _send_and_work(topology: Topology, submit: Submit, work: bool) -> Outcome:
@@ -69,12 +81,14 @@ async def _send_and_work(topology: Topology, submit: Submit, work: bool) -> Outc
         async with open_ports(topology) as ports:
             before = {letter.id for letter in await ports.broker.dead_letters()}
             place = await ports.ledger.last_revision()
+            outcome.begun = await ports.ledger.now()
             if work:
                 sent = await _work(topology, ports, submit, progress)
             else:
                 sent = await submit(ports.client(), ports, progress)
             outcome.sent, outcome.problems = tuple(sent.ids), tuple(sent.problems)
             await _gather(outcome, ports, before, place)
+            outcome.nodes = len(await ports.ledger.nodes())
     return outcome
 
 
@@ -95,7 +109,7 @@ async def _work(topology: Topology, ports: Ports, submit: Submit, progress: Prog
 async def _gather(outcome: Outcome, ports: Ports, before: set[str], place: int) -> None:
     for command_id in outcome.sent:
         state = await ports.ledger.ingestion(command_id)
-        if state is not None:
+        if state is not None and state.accepted_at >= outcome.begun:
             outcome.ingestions.append(state)
     while page := await ports.ledger.revisions(place, PAGE):
         outcome.revisions += [revision for _, revision in page]
@@ -121,9 +135,19 @@ def refusals(letters: Sequence[DeadLetter]) -> list[dict[str, object]]:
     return [{"id": letter.message_id, "queue": letter.queue, "reason": letter.reason} for letter in letters]
 
 
-def refusal_rows(letters: Sequence[DeadLetter]) -> list[tuple[str, str, int, str]]:
-    """Dead letters as people read them: id, queue, attempts, reason."""
-    return [(letter.message_id, queue_title(letter.queue), letter.attempts, letter.reason) for letter in letters]
+def tell_refusals(letters: Sequence[DeadLetter], most: int) -> None:
+    """Dead letters as people read them: at most `most`, the newest."""
+    entries = [
+        (
+            f"{letter.message_id}, queue {queue_title(letter.queue)}, attempt {letter.attempts},"
+            f" {letter.last_failed:%Y-%m-%d %H:%M:%SZ}",
+            letter.reason,
+        )
+        for letter in letters[-most:]
+    ]
+    print_reasons(f"refused, now dead letters: {len(letters):,}", entries)
+    if len(letters) > most:
+        print(f"  … and {len(letters) - most:,} older ones")
 
 
 def queue_title(queue: str) -> str:

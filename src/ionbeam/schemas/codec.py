@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Hashable
 from functools import lru_cache
@@ -52,6 +53,28 @@ def json_schema(kinds: list[type[msgspec.Struct]]) -> dict[str, Any]:
     """JSON Schema (2020-12) of `kinds` and all that they contain, under `$defs`."""
     _, components = msgspec.json.schema_components(kinds, schema_hook=_schema_hook, ref_template="#/$defs/{name}")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": components}
+
+
+def unknown_fields(content: Any, kind: Any, path: str = "$") -> list[str]:
+    """Fields of parsed JSON that a `kind` does not know, each with its path and the nearest that it knows.
+
+    They are no error (newer peers may send more), but a person who mistyped one wants to hear of it.
+    """
+    structs = [part for part in _parts(kind) if hasattr(part, "__struct_fields__")]
+    if isinstance(content, list):
+        return [note for place, item in enumerate(content) for note in unknown_fields(item, kind, f"{path}[{place}]")]
+    if not isinstance(content, dict) or not structs:
+        return []
+    hints = get_type_hints(structs[0], include_extras=True)
+    notes = []
+    for name, value in content.items():
+        if name in hints:
+            notes += unknown_fields(value, hints[name], f"{path}.{name}")
+        else:
+            near = difflib.get_close_matches(name, hints, n=1)
+            remedy = f"; did you mean {near[0]!r}?" if near else ""
+            notes.append(f"{path}.{name[:120]}: unknown field, ignored{remedy}")
+    return notes
 
 
 def _encode_hook(value: object) -> str:

@@ -168,17 +168,7 @@ class World:
             if not await self.unrest():
                 return
             await trio.sleep(pause)
-            if pause > 30.0:
-                await self._restart_holders()
         self.violations += [f"never came to rest: {what}" for what in await self.unrest()]
-
-    async def _restart_holders(self) -> None:
-        """A delivery that was LOST stays with its session until that ends: do what an operator would do."""
-        for session in await self.database.read(_holders):
-            self.note("world", f"{session} still holds messages that it has lost: restarted")
-            for life in self.lives.values():
-                if life.session == session:
-                    life.cancel()
 
     async def unrest(self) -> list[str]:
         """All that is still to be done."""
@@ -241,7 +231,3 @@ class World:
 
 def _sessions(connection: sqlite3.Connection) -> list[str]:
     return [name for (name,) in connection.execute("SELECT id FROM sessions")]
-
-
-def _holders(connection: sqlite3.Connection) -> list[str]:
-    return [name for (name,) in connection.execute("SELECT DISTINCT holder FROM messages WHERE holder IS NOT NULL")]

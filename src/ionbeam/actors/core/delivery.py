@@ -62,7 +62,7 @@ class Settled(Enum):
     RETURNED = "back in the queue, the attempt unspent"
     RETRIED = "back in the queue after a delay, the attempt spent"
     BURIED = "a dead letter"
-    LOST = "no longer held, or not confirmed within the grace: the broker will hand it out again"
+    LOST = "no longer held, or not confirmed before its holder was cancelled: the broker will hand it out again"
 
 
 class _Place(Enum):
@@ -84,8 +84,9 @@ class Delivery(Generic[T]):
       `limit`; swallowed and logged, the actor goes on with its next message.
 
     A group of exceptions counts as Poison or Unavailable when all of its members are, as cancellation when
-    any member is. Settling is shielded from cancellation for at most `grace` seconds, in which it waits
-    through Unavailable; after that the delivery is LOST. Should the settler raise anything else, the delivery
+    any member is. Settling waits through Unavailable for as long as it takes, and tries again when it takes longer
+    than `grace` seconds. It is shielded from cancellation for at most `grace` seconds; after that the delivery is
+    LOST. Should the settler raise anything else, the delivery
     is LOST and that error comes out. `on_settled` is called once, when `settled` is known; it must not raise.
     `label` names the message in logs and errors. `attempt` counts from 1; `suspect`: an earlier holder's
     process died with the message in hand.
@@ -185,9 +186,14 @@ class Delivery(Generic[T]):
     async def _settle(self, how: Settled, act: Callable[[], Awaitable[bool]]) -> Settled:
         outcome = Settled.LOST
         try:
-            with trio.move_on_after(self._grace, shield=True):
-                if await wait_through(act, self._backoff, random=self._random, on_wait=self._tell_wait):
-                    outcome = how
+            answered = False
+            while not answered:
+                with trio.move_on_after(self._grace, shield=True):
+                    if await wait_through(act, self._backoff, random=self._random, on_wait=self._tell_wait):
+                        outcome = how
+                    answered = True
+                if trio.current_effective_deadline() <= trio.current_time():
+                    break  # the holder is being cancelled: the grace was all that it had
         finally:
             self._settled = outcome
             if outcome is Settled.LOST:
