@@ -9,7 +9,7 @@ demo: .venv/.demo
 	$(BIN)/ionbeam demo
 
 test: .venv/.dev lint types
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
