@@ -7,11 +7,12 @@ quarantine. Every built window is built once more from the stored rows and compa
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import cast
+from itertools import zip_longest
+from typing import IO, cast
 
 import pyarrow as pa
 from msgspec import Struct
@@ -19,7 +20,7 @@ from msgspec import Struct
 from ionbeam.actors.assemble import HashingFile, write_dataset
 from ionbeam.actors.prepare import Prepared, PrepareRules, prepare
 from ionbeam.domain.digest import RowsDigest
-from ionbeam.domain.windows import by_window
+from ionbeam.domain.windows import by_window, moment
 from ionbeam.errors import IonbeamError
 from ionbeam.parts import Ports
 from ionbeam.ports.objects import ObjectStore
@@ -80,11 +81,10 @@ def _ingestion(state: IngestionState, objects: ObjectStore, store: ObservationSt
     )
     rules = PrepareRules(max_future=state.max_future, chunk_rows=chunk_rows)
     comparing = _Comparing(store, state.shares)
+    unwritten = _Unwritten(objects, state.quarantine_location)
     try:
-        again = prepare(
-            command, state.issued_at, rules, cast(ObjectStore, _Unwritten(objects)), comparing, lambda: "audit"
-        )
-        problems += comparing.problems
+        again = prepare(command, state.issued_at, rules, cast(ObjectStore, unwritten), comparing, lambda: "audit")
+        problems += comparing.problems + unwritten.problems
         problems += _differences(state, again)
         problems += _quarantine(state, objects)
     except (IonbeamError, pa.ArrowException, OSError) as error:
@@ -151,6 +151,10 @@ def _hash(objects: ObjectStore, key: str) -> str:
     return sha.hexdigest()
 
 
+def _from(window: int) -> str:
+    return f"window {moment(window):%Y-%m-%dT%H:%M:%SZ}"
+
+
 class _Comparing:
     """An observation store that compares what is written to it with what is stored, and keeps nothing."""
 
@@ -174,14 +178,14 @@ class _Comparing:
     def _compare(self, dataset: str, ingestion: str, window: int, derived: RowsDigest | None) -> None:
         share = self._shares.get(window)
         if share is None or derived is None:
-            self.problems.append(f"window {window}: rows in the {'payload' if share is None else 'store'} only")
+            self.problems.append(f"{_from(window)}: rows in the {'payload' if share is None else 'store'} only")
             return
         stored = RowsDigest()
         for table in self._store.read(dataset, ingestion, share):
             stored.update(table)
         if stored.hexdigest() != derived.hexdigest():
             self.problems.append(
-                f"window {window}: the store holds other rows ({stored.rows}) than the payload gives ({derived.rows})"
+                f"{_from(window)}: the store holds other rows ({stored.rows}) than the payload gives ({derived.rows})"
             )
 
     def read(self, dataset: str, ingestion: str, share: Share) -> Iterator[pa.Table]:
@@ -191,33 +195,40 @@ class _Comparing:
         """Nothing was written."""
 
 
-class _Nowhere:
-    """An upload that goes nowhere."""
-
-    def __init__(self) -> None:
-        self.file = _Sink()
-
-    def commit(self, key: str) -> None:
-        """Nothing is kept."""
-
-
-class _Sink(io.RawIOBase):
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: object) -> int:
-        return memoryview(data).nbytes  # type: ignore[arg-type]
-
-
 class _Unwritten:
-    """An object store to read from; what is uploaded to it is not kept."""
+    """An object store to read from. What ingestion uploads, its quarantine, is compared with `kept` and dropped."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, kept: str | None) -> None:
         self._objects = objects
+        self._kept = kept
+        self.problems: list[str] = []
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._objects, name)
 
     @contextmanager
-    def upload(self) -> Iterator[_Nowhere]:
-        yield _Nowhere()
+    def upload(self) -> Iterator[_Derived]:
+        with tempfile.TemporaryFile() as file:
+            yield _Derived(file, self._compare)
+
+    def _compare(self, derived: IO[bytes]) -> None:
+        if self._kept is None:
+            self.problems.append("the payload gives rejected rows, the ledger names no quarantine")
+            return
+        with self._objects.open(self._kept) as file:
+            stored = (batch.serialize() for batch in pa.ipc.open_stream(file))
+            again = (batch.serialize() for batch in pa.ipc.open_stream(derived))
+            if any(ours is None or not ours.equals(theirs) for ours, theirs in zip_longest(stored, again)):
+                self.problems.append(f"the quarantine {self._kept} holds other rows than the payload gives")
+
+
+class _Derived:
+    """An upload that ends when it is committed."""
+
+    def __init__(self, file: IO[bytes], compare: Callable[[IO[bytes]], None]) -> None:
+        self.file = file
+        self._compare = compare
+
+    def commit(self, key: str) -> None:
+        self.file.seek(0)
+        self._compare(self.file)

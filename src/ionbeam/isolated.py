@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 
@@ -24,7 +25,12 @@ def main() -> None:
         answer = Answer(error=kinds[0], text=str(error))
     except IonbeamError as error:
         answer = Answer(error="IonbeamError", text=str(error))
-    sys.stdout.buffer.write(encode(answer))
+    try:
+        sys.stdout.buffer.write(encode(answer))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # the node that asked is gone; closed here, or Python would complain about it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

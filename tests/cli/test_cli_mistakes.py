@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.commands import Folder
+from tests.cli.commands import Folder, Row, filled
 from tests.cli.driving import good, here
 
 
@@ -85,3 +85,18 @@ def test_an_audit_of_a_dataset_that_is_not_there_fails(folder: Folder, home: Pat
     ended = here("audit", "--dataset", "nosuch", "--home", home)
     assert ended.code == 1
     assert "nosuch" in ended.err
+
+
+def test_a_changed_quarantine_is_noticed(folder: Folder, home: Path) -> None:
+    """Rejected rows are kept as they came: a byte that changed in them does not hold."""
+    rows: list[Row] = [*filled(0, 1), (6, "b", None)]
+    good("publish", folder.add("a", 0, 1, rows), "--payloads", folder.path, "--home", home)
+    (kept,) = (home / "objects" / "quarantine" / "air").iterdir()
+    whole = kept.read_bytes()
+    place = whole.index(b"no_value")
+    kept.write_bytes(whole[:place] + b"no_velue" + whole[place + 8 :])
+    ended = here("audit", "--home", home)
+    assert ended.code == 1
+    assert "quarantine" in ended.out
+    kept.write_bytes(whole)
+    good("audit", "--home", home)

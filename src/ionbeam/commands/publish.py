@@ -19,7 +19,7 @@ from ionbeam.errors import MalformedMessage
 from ionbeam.parts import Ports
 from ionbeam.ports.objects import ObjectStore
 from ionbeam.schemas import routes
-from ionbeam.schemas.codec import decode, unknown_fields
+from ionbeam.schemas.codec import MAX_MESSAGE_BYTES, decode, unknown_fields
 from ionbeam.schemas.messages import one_spelling
 
 COPY_BYTES = 8 << 20
@@ -50,7 +50,8 @@ def publish(arguments: argparse.Namespace) -> int:
 async def _send(body: bytes, arguments: argparse.Namespace, ports: Ports, notes: list[str]) -> str:
     """Send one command; the id under which it goes."""
     try:
-        content = msgspec.json.decode(body)
+        # what is too large is refused unread
+        content = msgspec.json.decode(body) if len(body) <= MAX_MESSAGE_BYTES else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         content = None
     message_id = _message_id(content)

@@ -86,11 +86,11 @@ def _rows(outcome: Outcome) -> None:
 
 
 def _windows(outcome: Outcome) -> None:
-    by_dataset: dict[str, list[int]] = {}
-    for revision in outcome.revisions:
-        by_dataset.setdefault(revision.dataset, []).append(revision.rows)
+    by_dataset: dict[str, dict[int, int]] = {}
+    for revision in outcome.revisions:  # in order: a window's last revision is the one that counts
+        by_dataset.setdefault(revision.dataset, {})[revision.window_start] = revision.rows
     if by_dataset:
-        rows = [(dataset, len(built), sum(built)) for dataset, built in sorted(by_dataset.items())]
+        rows = [(dataset, len(built), sum(built.values())) for dataset, built in sorted(by_dataset.items())]
         print_table(("dataset", "windows built", "rows"), rows)
     else:
         say("windows: nothing new to build")
