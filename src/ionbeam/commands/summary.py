@@ -32,7 +32,7 @@ def document(outcome: Outcome, notes: list[str]) -> dict[str, object]:
         "sent": outcome.sent,
         "notes": notes,
         "problems": outcome.problems,
-        "accepted": [state.id for state in outcome.ingestions],
+        "accepted": outcome.accepted,
         "refused": refusals(outcome.refused),
         "rows": {name: getattr(counts, name) for name in NAMES},
         "reasons": counts.reasons,

@@ -28,11 +28,16 @@ PAGE = 500
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What came of it. `ingestions` and `revisions` are new since `begun`; `waiting` are windows not built yet."""
+    """What came of it.
+
+    `accepted` are those of `sent` that stand accepted, `ingestions` those of them that were accepted since `begun`;
+    `revisions` were made since then; `waiting` are windows that are not built yet.
+    """
 
     topology: Topology
     sent: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    accepted: list[str] = field(default_factory=list)
     ingestions: list[IngestionState] = field(default_factory=list)
     refused: list[DeadLetter] = field(default_factory=list)
     revisions: list[Revision] = field(default_factory=list)
@@ -109,6 +114,8 @@ async def _work(topology: Topology, ports: Ports, submit: Submit, progress: Prog
 async def _gather(outcome: Outcome, ports: Ports, before: set[str], place: int) -> None:
     for command_id in outcome.sent:
         state = await ports.ledger.ingestion(command_id)
+        if state is not None:
+            outcome.accepted.append(state.id)
         if state is not None and state.accepted_at >= outcome.begun:
             outcome.ingestions.append(state)
     while page := await ports.ledger.revisions(place, PAGE):
