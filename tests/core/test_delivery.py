@@ -231,12 +231,12 @@ async def test_a_message_no_longer_held_is_an_event_and_no_error() -> None:
 
 
 async def test_a_faulty_settler_is_not_hidden() -> None:
-    """Its error comes out, and the delivery counts as lost."""
+    """Its error comes out, and the message goes back, so that somebody gets it while the process lives."""
     held = delivery(Recorder(ZeroDivisionError("a bug")))
     with pytest.raises(ZeroDivisionError):
         async with held:
             pass
-    assert held.settled is Settled.LOST
+    assert held.settled is Settled.RETURNED
 
 
 async def test_give_back_settles_what_was_never_opened() -> None:

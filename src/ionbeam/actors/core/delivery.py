@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from enum import Enum
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
@@ -86,8 +87,8 @@ class Delivery(Generic[T]):
     A group of exceptions counts as Poison or Unavailable when all of its members are, as cancellation when
     any member is. Settling waits through Unavailable for as long as it takes, and tries again when it takes longer
     than `grace` seconds. It is shielded from cancellation for at most `grace` seconds; after that the delivery is
-    LOST. Should the settler raise anything else, the delivery
-    is LOST and that error comes out. `on_settled` is called once, when `settled` is known; it must not raise.
+    LOST. Should the settler raise anything else, the message is given back, so that somebody gets it while this
+    process lives, and that error comes out. `on_settled` is called once, when `settled` is known; it must not raise.
     `label` names the message in logs and errors. `attempt` counts from 1; `suspect`: an earlier holder's
     process died with the message in hand.
     """
@@ -194,6 +195,12 @@ class Delivery(Generic[T]):
                     answered = True
                 if trio.current_effective_deadline() <= trio.current_time():
                     break  # the holder is being cancelled: the grace was all that it had
+        except Exception:
+            # Settling itself failed: unless it goes back, nobody gets it for as long as this process lives.
+            with trio.move_on_after(self._grace, shield=True), suppress(Exception):
+                if await wait_through(self._settler.give_back, self._backoff, random=self._random):
+                    outcome = Settled.RETURNED
+            raise
         finally:
             self._settled = outcome
             if outcome is Settled.LOST:
