@@ -21,7 +21,7 @@ def test_runs_come_back_in_turn_through_one_descriptor(tmp_path: Path) -> None:
     with Spill(str(tmp_path)) as spill:
         runs = [spill.keep(table) for table in tables]
         pieces: list[list[pa.Table]] = [[] for _ in tables]
-        for _ in range(4):  # 5,000 rows are three pieces; the fourth round finds all ended
+        for _ in range(4):  # 5,000 rows are a few pieces; the last round finds all ended
             for run, kept in zip(runs, pieces, strict=True):
                 kept.extend(piece for piece in [next(run, None)] if piece is not None)
         assert len(os.listdir("/dev/fd")) <= before + 2

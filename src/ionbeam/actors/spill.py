@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ionbeam.errors import Unavailable
 
-RUN_ROWS = 2_048
+RUN_ROWS = 4_096
 
 
 class Spill:
