@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import pyarrow as pa
 
 from ionbeam.ports.broker import Broker
 from ionbeam.ports.ledger import Ledger
 from ionbeam.ports.objects import ObjectStore
+from ionbeam.ports.workers import Workers
 from ionbeam.schemas import routes
 from ionbeam.schemas.codec import encode
 from ionbeam.schemas.messages import Claim, IngestDataCommand, one_spelling
 from ionbeam.schemas.metadata import IngestionMetadata
 
-T = TypeVar("T")
 Rows: TypeAlias = "pa.Table | pa.RecordBatchReader | Sequence[pa.RecordBatch]"
-
-
-class Worker(Protocol):
-    async def run(self, function: Callable[..., T], *args: object) -> T: ...
 
 
 class Client:
     """A source's connection to a home or a cluster. Get one from `ionbeam.open(...)`."""
 
-    def __init__(self, *, broker: Broker, ledger: Ledger, objects: ObjectStore, workers: Worker) -> None:
+    def __init__(self, *, broker: Broker, ledger: Ledger, objects: ObjectStore, workers: Workers) -> None:
         self._broker = broker
         self._ledger = ledger
         self._objects = objects

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 
 import trio
 
@@ -46,8 +47,8 @@ async def _run(topology: Topology, as_json: bool) -> Stopped | None:
     return stopped
 
 
-async def _cancel_on_second(signals: object, scope: trio.CancelScope) -> None:
-    await anext(signals)  # type: ignore[call-overload]
+async def _cancel_on_second(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    await anext(signals)
     scope.cancel()
 
 
